@@ -1,0 +1,69 @@
+"""Everything that a plugin needs, and the only module of automm that a plugin imports.
+
+`torch`, `nn` and `F` are imported on first use, so a plugin that takes them from here is declared without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automm.core.component import Component, ModuleComponent
+from automm.core.config import Config, Tune
+from automm.core.features import Features
+from automm.core.kinds import Encoder, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
+from automm.core.lazy import LazyModule
+from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
+from automm.errors import AutommError, DataError, MissingExtraError, PluginError
+from automm.plugin.hookspecs import hookimpl
+from automm.core.arrays import ArraySpec, collate
+from automm.core.decoder import Decoder
+from automm.core.processor import BadCell, BadCells, Processor, read_media
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+else:
+    torch = LazyModule("torch")
+    nn = LazyModule("torch.nn")
+    F = LazyModule("torch.nn.functional")
+
+AUTOMM_API = 1
+"""The version of this interface; raised when something is taken away."""
+
+__all__ = [
+    "AUTOMM_API",
+    "ArraySpec",
+    "AutommError",
+    "BadCell",
+    "BadCells",
+    "Claim",
+    "ColumnProfile",
+    "Component",
+    "Config",
+    "Context",
+    "DataError",
+    "Decoder",
+    "Encoder",
+    "Exporter",
+    "F",
+    "Features",
+    "Fusion",
+    "Graph",
+    "InputInfo",
+    "Loss",
+    "Metric",
+    "MissingExtraError",
+    "Modality",
+    "ModuleComponent",
+    "PluginError",
+    "Processor",
+    "TargetInfo",
+    "Task",
+    "Tune",
+    "collate",
+    "hookimpl",
+    "nn",
+    "read_media",
+    "torch",
+]

@@ -1,0 +1,1 @@
+"""The contracts: configurations, features and the kinds of components. Imports no torch."""

@@ -1,0 +1,101 @@
+"""Component configurations and their search ranges.
+
+One declaration gives validation, documentation, the JSON schema that editors complete from, and the Optuna space::
+
+    class Config(Fusion.Config):
+        dropout: Annotated[float, Tune(0.0, 0.5)] = 0.1
+        '''Share of features dropped in training.'''
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pydantic
+
+
+class Tune:
+    """The search range of a configuration field.
+
+    Args:
+        low: Smallest value (numbers).
+        high: Largest value, inclusive (numbers).
+        log: Sample on a logarithmic scale.
+        step: Grid step for numbers.
+        choices: Instead of `low`/`high`: the values to choose from (strings, numbers, booleans or None).
+
+    Raises:
+        ValueError: If the range is empty or mixes `choices` with bounds.
+    """
+
+    def __init__(
+        self,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        log: bool = False,
+        step: float | None = None,
+        choices: Sequence[Any] | None = None,
+    ) -> None:
+        if choices is not None:
+            if low is not None or high is not None or log or step is not None:
+                raise ValueError("Tune takes either choices or low/high, not both")
+            if not choices:
+                raise ValueError("Tune(choices=[]) leaves nothing to choose from")
+        else:
+            if low is None or high is None:
+                raise ValueError("Tune needs low and high, or choices")
+            if not (math.isfinite(low) and math.isfinite(high)) or low > high:
+                raise ValueError(f"Tune needs finite low <= high, got low={low}, high={high}")
+            if log and low <= 0:
+                raise ValueError(f"Tune(log=True) needs low > 0, got {low}")
+            if step is not None and (step <= 0 or log):
+                raise ValueError("Tune(step=...) must be positive and excludes log=True")
+        self.low, self.high, self.log, self.step = low, high, log, step
+        self.choices = tuple(choices) if choices is not None else None
+
+    def __repr__(self) -> str:
+        if self.choices is not None:
+            return f"Tune(choices={list(self.choices)!r})"
+        extra = (", log=True" if self.log else "") + (f", step={self.step}" if self.step else "")
+        return f"Tune({self.low}, {self.high}{extra})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tune) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class Config(pydantic.BaseModel):
+    """Base of every component's configuration: frozen, JSON only, unknown keys refused."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @classmethod
+    def tunes(cls) -> dict[str, Tune]:
+        """The fields with a search range, in the order of declaration."""
+        found: dict[str, Tune] = {}
+        for name, field in cls.model_fields.items():
+            for item in field.metadata:
+                if isinstance(item, Tune):
+                    found[name] = item
+        return found
+
+    @classmethod
+    def suggest(cls, trial: Any, prefix: str) -> dict[str, Any] | None:
+        """Sample values with an Optuna trial; override it for spaces that depend on themselves.
+
+        Args:
+            trial: An `optuna.trial.Trial`.
+            prefix: What every parameter name must begin with.
+
+        Returns:
+            Field values, or None to have automm sample the `Tune` annotations.
+        """
+        del trial, prefix
+        return None

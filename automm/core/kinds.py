@@ -1,0 +1,288 @@
+"""The kinds of components a plugin can add: what an author inherits from and fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from automm.core.component import Component, ModuleComponent
+from automm.core.features import Features
+from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
+from automm.core.decoder import Decoder
+from automm.core.processor import Processor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+
+class Modality(Component, abstract=True):
+    """Recognises the columns of one modality. Torch-free.
+
+    Attributes:
+        many_columns: True if all its columns together form one input (tabular); else every column is an input.
+        types: Finer types that recipes may write in place of the modality's name ("number", "category", …).
+    """
+
+    kind = "modality"
+    many_columns: ClassVar[bool] = False
+    types: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def claim(cls, column: ColumnProfile) -> Claim | None:
+        """How surely the column belongs to this modality; None if it does not."""
+        raise NotImplementedError
+
+    @classmethod
+    def claim_family(cls, prefix: str, columns: Sequence[ColumnProfile]) -> Claim | None:
+        """The same for numbered columns (`t_0 … t_127`) taken together as one input named `prefix`."""
+        del prefix, columns
+        return None
+
+
+class Encoder(ModuleComponent, abstract=True):
+    """Turns a processor's arrays into `Features`.
+
+    The author writes `processor`, `__init__(config, processor)`, `forward(arrays)` and sets `self.width`. Missing cells
+    need no care: the processor puts its blank cell there and automm masks the row's features.
+
+    Attributes:
+        modality: Name of the modality it encodes.
+        preference: Without a choice in the recipe the suited encoder with the highest preference is the default.
+        width: Width of the features it gives (set in `__init__`).
+    """
+
+    kind = "encoder"
+    modality: ClassVar[str]
+    preference: ClassVar[float] = 0.0
+    width: int
+
+    class Config(Component.Config):
+        """Fields of every encoder."""
+
+        adapt: Annotated[str, Field(pattern=r"^(none|full|last_[1-9][0-9]*)$")] = "full"
+        """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
+
+    @classmethod
+    def processor(cls, config: Any, info: InputInfo) -> Processor:
+        """The unfitted processor that feeds this encoder."""
+        raise NotImplementedError
+
+    def __init__(self, config: Any, processor: Processor) -> None:
+        del processor
+        super().__init__()
+        self.config = config
+
+    def forward(self, arrays: Mapping[str, torch.Tensor]) -> Features:
+        """Encodes a batch.
+
+        Args:
+            arrays: The processor's arrays by name, [batch, …] each.
+        """
+        raise NotImplementedError
+
+    def layers(self) -> list[torch.nn.Module]:
+        """Its layers from input to output, for `adapt: last_N`; by default its direct children."""
+        return list(self.children())
+
+    @classmethod
+    def pretrained(cls, config: Any) -> bool:
+        """Whether this configuration starts from trained weights (then it gets the smaller learning rate)."""
+        del config
+        return False
+
+
+class Fusion(ModuleComponent, abstract=True):
+    """Joins the features of all inputs.
+
+    The author writes `__init__(config, widths)`, `forward(inputs)` and sets `self.width`. Any subset of the inputs may
+    be missing in a row: its mask is all False there, and its tokens are zeros.
+
+    Attributes:
+        gives: What it can give: "vector" (time = 1), "tokens", "aligned".
+        width: Width of the joint features (set in `__init__`).
+    """
+
+    kind = "fusion"
+    gives: ClassVar[frozenset[str]] = frozenset({"vector"})
+    preference: ClassVar[float] = 0.0
+    width: int
+
+    def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
+        del widths
+        super().__init__()
+        self.config = config
+
+    def forward(self, inputs: Mapping[str, Features]) -> Features:
+        """Joins a batch: input name → features, to joint features."""
+        raise NotImplementedError
+
+
+class Loss(ModuleComponent, abstract=True):
+    """Compares output and target, one value per row; weights and reduction belong to automm.
+
+    Attributes:
+        targets: The target kinds it accepts ("class", "labels", "number", …).
+        remedy: The imbalance remedy it is ("weights", "focal", …), None for a plain loss.
+    """
+
+    kind = "loss"
+    targets: ClassVar[frozenset[str]] = frozenset()
+    remedy: ClassVar[str | None] = None
+    preference: ClassVar[float] = 0.0
+
+    def __init__(self, config: Any, target: TargetInfo) -> None:
+        del target
+        super().__init__()
+        self.config = config
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """One loss per row.
+
+        Args:
+            output: The head's output, [batch, size].
+            target: "class": int64 [batch]; "labels": float [batch, size]; "number": float [batch].
+
+        Returns:
+            Float tensor [batch].
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit.
+
+    Attributes:
+        maximize: True if larger is better.
+        compute: (answers by name, target) → value. Answers are what `Task.answer` gives, over all rows; the target is
+            what `Task.encode_target` gives, in the target's own units.
+    """
+
+    maximize: bool
+    compute: Callable[[Mapping[str, torch.Tensor], torch.Tensor], float]
+
+
+class Task(Component, abstract=True):
+    """What is predicted: the target's coding, the head, the metrics, and how outputs are read.
+
+    Not a module itself; it makes one (`head`). Everything but `head`, `answer` and `Metric.compute` is torch-free.
+
+    Attributes:
+        needs: What it needs of the fusion: "vector", "tokens" or "aligned".
+        target_kind: The `TargetInfo.kind` it makes.
+        stratified: Whether a random split keeps the target's proportions.
+    """
+
+    kind = "task"
+    needs: ClassVar[str] = "vector"
+    target_kind: ClassVar[str]
+    stratified: ClassVar[bool] = False
+
+    def __init__(self, config: Any, state: Mapping[str, Any] | None = None) -> None:
+        self.config = config
+        self.state: dict[str, Any] = dict(state or {})
+
+    @classmethod
+    def claim(cls, columns: Sequence[ColumnProfile]) -> Claim | None:
+        """How surely the target columns ask for this task; None if they cannot."""
+        raise NotImplementedError
+
+    @classmethod
+    def metric_names(cls) -> dict[str, bool]:
+        """Metric name → larger is better. The first is the default."""
+        raise NotImplementedError
+
+    def fit(self, cells: Mapping[str, Sequence[Any]]) -> None:
+        """Learns the coding from the training rows and stores it in `self.state` (plain JSON).
+
+        Args:
+            cells: Target column → cells.
+
+        Raises:
+            DataError: If the target cannot be used (one class, all null, not a number).
+        """
+        raise NotImplementedError
+
+    def encode(self, cells: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        """Codes target cells, [rows] or [rows, size].
+
+        Raises:
+            BadCells: For rows whose target is missing or unknown.
+        """
+        raise NotImplementedError
+
+    def target(self) -> TargetInfo:
+        """What heads and losses need to know."""
+        raise NotImplementedError
+
+    def head(self, width: int) -> torch.nn.Module:
+        """A module from joint `Features` to the output tensor [batch, size]."""
+        raise NotImplementedError
+
+    def model_target(self, target: torch.Tensor) -> torch.Tensor:
+        """The coded target as the loss sees it (a standardised number, say); default: unchanged."""
+        return target
+
+    def answer(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Output → named answers (probabilities, a number in the target's units). Part of the exported graph."""
+        raise NotImplementedError
+
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by name, the default first."""
+        raise NotImplementedError
+
+    def decoder(self) -> Decoder:
+        """The torch-free operation that turns answers into what the user reads."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What an exporter is given.
+
+    Attributes:
+        module: `forward(batch: dict[str, Tensor]) -> dict[str, Tensor]` in eval mode.
+        example: A batch of at least two rows.
+        dynamic: Array name → {axis: dimension name}; equal names are equal sizes.
+    """
+
+    module: torch.nn.Module
+    example: dict[str, torch.Tensor]
+    dynamic: dict[str, dict[int, str]]
+
+
+class Exporter(Component, abstract=True):
+    """Writes a trained model, or a finished package, in some format.
+
+    Attributes:
+        makes: "graph" (the graph that the package runs) or "folder" (a foreign format made from the finished package).
+    """
+
+    kind = "exporter"
+    makes: ClassVar[str] = "folder"
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def export_graph(self, graph: Graph, path: Path) -> None:
+        """Writes the graph (`makes = "graph"`)."""
+        raise NotImplementedError
+
+    def export_package(self, package: Path, folder: Path) -> None:
+        """Writes the package in the foreign format (`makes = "folder"`)."""
+        raise NotImplementedError
+
+
+KINDS: dict[str, type[Component]] = {
+    base.kind: base for base in (Modality, Encoder, Fusion, Loss, Task, Exporter, Processor, Decoder)
+}
+"""Kind name → base class; what `register` accepts."""
+
+Cells = Sequence[Any] | Mapping[str, Sequence[Any]]
+CellChunks = Iterable[Cells]

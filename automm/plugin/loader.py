@@ -1,0 +1,189 @@
+"""Loading plugins from entry points and, where asked, from a local file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from automm.core.component import Component
+from automm.errors import AutommError, MissingExtraError, PluginError
+from automm.plugin import hookspecs
+from automm.plugin.registry import Owner, Registry
+
+GROUP = "automm"
+OLDEST_API = 1
+
+State = Literal["loaded", "broken", "unavailable", "blocked", "outdated"]
+
+
+@dataclass
+class PluginStatus:
+    """What became of one plugin.
+
+    Attributes:
+        owner: Plugin, distribution, version.
+        state: loaded, broken (raised), unavailable (a package is missing), blocked (`--block`) or outdated (other API).
+        reason: Why it is not loaded.
+        details: The traceback, for `--debug`.
+    """
+
+    owner: Owner
+    state: State
+    reason: str = ""
+    details: str = ""
+
+
+@dataclass
+class Plugins:
+    """The loaded plugins: their components, their hooks and their states."""
+
+    registry: Registry = field(default_factory=Registry)
+    statuses: list[PluginStatus] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager("automm"))
+
+    def __post_init__(self) -> None:
+        self.manager.add_hookspecs(hookspecs)
+
+    def call(self, hook: str, warn: Callable[[str], None], **arguments: Any) -> list[Any]:
+        """Calls a hook in every plugin; a plugin that raises is named to `warn` and skipped.
+
+        Args:
+            hook: Hook name.
+            warn: Takes one line of text.
+            arguments: What the hook is given.
+
+        Returns:
+            The results that are not None, in order of registration.
+        """
+        results = []
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                result = impl.function(**{name: arguments[name] for name in impl.argnames})
+            except AutommError:
+                raise
+            except Exception as problem:
+                warn(f"plugin {impl.plugin_name}: hook {hook} raised {type(problem).__name__}: {problem}")
+                continue
+            if result is not None:
+                results.append(result)
+        return results
+
+    def require(self, plugin: str) -> None:
+        """Raises if a plugin that something needs is not loaded.
+
+        Raises:
+            PluginError: With its state and reason.
+        """
+        for status in self.statuses:
+            if status.owner.plugin == plugin and status.state != "loaded":
+                raise PluginError(f"plugin {status.owner} is {status.state}: {status.reason}")
+
+    def problems(self) -> list[str]:
+        """One line per plugin that is broken or outdated."""
+        return [
+            f"plugin {s.owner} is {s.state}: {s.reason}" for s in self.statuses if s.state in ("broken", "outdated")
+        ]
+
+
+def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), strict: bool = False) -> Plugins:
+    """Loads all installed plugins and the named local files.
+
+    Args:
+        block: Plugin or distribution names to leave out.
+        files: Local plugin files (`automm_plugins.py`); only those that a recipe or a flag names.
+        strict: Raise if any plugin is broken or outdated.
+
+    Raises:
+        PluginError: If a local file cannot be loaded, or under `strict`.
+    """
+    plugins = Plugins()
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (_owner(point).distribution != "automm", point.name)):
+        owner = _owner(point)
+        if owner.plugin in block or owner.distribution in block:
+            plugins.statuses.append(PluginStatus(owner, "blocked", "blocked by --block"))
+            continue
+        plugins.statuses.append(_load(plugins, owner, point.load))
+    for file in files:
+        owner = Owner("local", str(file.name), "0")
+        status = _load(plugins, owner, lambda file=file: _import_file(file))
+        plugins.statuses.append(status)
+        if status.state != "loaded":
+            raise PluginError(f"{file}: {status.reason}")
+    if strict and plugins.problems():
+        raise PluginError("\n".join(plugins.problems()))
+    return plugins
+
+
+def _owner(point: EntryPoint) -> Owner:
+    distribution = point.dist
+    if distribution is None:
+        return Owner(point.name, "unknown", "0")
+    return Owner(point.name, distribution.name, distribution.version)
+
+
+def _import_file(file: Path) -> Any:
+    name = f"automm_local_{file.stem}"
+    specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None or not file.is_file():
+        raise PluginError("file not found, or not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def _load(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatus:
+    """Imports one plugin and lets it register; nothing of it stays if it raises."""
+    from automm.api import AUTOMM_API
+
+    registered: list[type[Component]] = []
+
+    def register(cls: type[Component]) -> type[Component]:
+        plugins.registry.add(cls, owner)
+        registered.append(cls)
+        return cls
+
+    try:
+        module = load()
+        wanted = getattr(module, "AUTOMM_API", AUTOMM_API)
+        if not OLDEST_API <= wanted <= AUTOMM_API:
+            newer = "upgrade automm" if wanted > AUTOMM_API else "upgrade the plugin"
+            return PluginStatus(
+                owner, "outdated", f"written for plugin API {wanted}, this automm has {AUTOMM_API}: {newer}"
+            )
+        plugins.manager.register(module, name=owner.plugin)
+        for impl in plugins.manager.hook.automm_register.get_hookimpls():
+            if impl.plugin is module:
+                impl.function(register)
+        plugins.manager.check_pending()
+    except MissingExtraError as problem:
+        status = PluginStatus(owner, "unavailable", str(problem))
+    except ModuleNotFoundError as problem:
+        missing = (problem.name or "").split(".")[0]
+        status = PluginStatus(owner, "unavailable", f"needs the package {missing!r}: pip install {missing}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
+        reason = str(problem) if isinstance(problem, AutommError) else f"{type(problem).__name__}: {problem}"
+        status = PluginStatus(owner, "broken", reason + _line(problem), traceback.format_exc())
+    else:
+        return PluginStatus(owner, "loaded")
+    plugins.registry.remove(owner.plugin)
+    if plugins.manager.has_plugin(owner.plugin):
+        plugins.manager.unregister(name=owner.plugin)
+    return status
+
+
+def _line(problem: BaseException) -> str:
+    """` (file.py:12)`: the last line outside automm that led to the problem."""
+    frames = [f for f in traceback.extract_tb(problem.__traceback__) if "automm/plugin/" not in f.filename.replace("\\", "/")]
+    frames = [f for f in frames if not f.filename.startswith("<")]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -1,0 +1,199 @@
+"""The registry of components: what exists, who owns it, and finding it by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from automm.core.component import Component
+from automm.core.config import Config
+from automm.core.kinds import KINDS
+from automm.errors import PluginError
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "modality": ("claim",),
+    "encoder": ("processor", "__init__", "forward"),
+    "fusion": ("__init__", "forward"),
+    "loss": ("forward",),
+    "task": ("claim", "metric_names", "fit", "encode", "target", "head", "answer", "metrics", "decoder"),
+    "exporter": (),
+    "processor": ("specs",),
+    "decoder": ("columns", "decode"),
+}
+"""Kind → the methods an author must write."""
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "encoder": ("modality",),
+    "loss": ("targets",),
+    "task": ("target_kind",),
+    "processor": ("op",),
+    "decoder": ("op",),
+}
+"""Kind → the class attributes an author must set."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Where a component comes from."""
+
+    plugin: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.plugin} ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered component."""
+
+    cls: type[Component]
+    owner: Owner
+
+    @property
+    def kind(self) -> str:
+        return self.cls.kind
+
+    @property
+    def name(self) -> str:
+        return self.cls.name
+
+
+def kind_of(cls: object) -> str:
+    """The kind of a component class.
+
+    Raises:
+        PluginError: If it inherits from none of the kinds.
+    """
+    if isinstance(cls, type):
+        for kind, base in KINDS.items():
+            if issubclass(cls, base):
+                return kind
+    bases = ", ".join(base.__name__ for base in KINDS.values())
+    raise PluginError(f"register({cls!r}): a component is a class that inherits from one of {bases}")
+
+
+def validate(cls: type[Component]) -> str:
+    """Checks a component class as far as is possible without an instance.
+
+    Returns:
+        Its kind.
+
+    Raises:
+        PluginError: Naming the class, what is wrong and what to change.
+    """
+    kind = kind_of(cls)
+    base = KINDS[kind]
+    where = f"{kind} {cls.__name__}"
+    if cls.abstract:
+        raise PluginError(f"{where} is abstract; register its subclasses")
+    if not cls.name.replace("_", "").replace(".", "").isalnum() or cls.name != cls.name.lower():
+        raise PluginError(f"{where}: the name {cls.name!r} must be lower case letters, digits and underscores")
+    if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
+        raise PluginError(f"{where}: Config must inherit from automm.api.Config")
+    for attribute in ATTRIBUTES.get(kind, ()):
+        if not getattr(cls, attribute, None):
+            raise PluginError(f"{where}: set the class attribute `{attribute}`")
+    for method in REQUIRED[kind]:
+        if getattr(cls, method, None) is getattr(base, method, None):
+            raise PluginError(f"{where}: write the method `{method}`{_signature(base, method)}")
+    if kind == "processor" and cls.load is base.load and cls.__call__ is base.__call__:  # type: ignore[attr-defined]
+        raise PluginError(f"{where}: write the method `load(self, cell)` (or `__call__` for many columns)")
+    for method in (*REQUIRED[kind], "unsuited"):
+        _same_arguments(where, base, cls, method)
+    return kind
+
+
+def _signature(base: type, method: str) -> str:
+    return str(inspect.signature(getattr(base, method))) if hasattr(base, method) else ""
+
+
+def _same_arguments(where: str, base: type, cls: type, method: str) -> None:
+    """The method must accept as many positional arguments as automm passes."""
+    if not hasattr(base, method):
+        return
+    mine, theirs = inspect.signature(getattr(cls, method)), inspect.signature(getattr(base, method))
+    passed = [p for p in theirs.parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    try:
+        mine.bind(*[None] * len(passed))
+    except TypeError:
+        raise PluginError(f"{where}: {method}{mine} must accept {method}{theirs}") from None
+
+
+@dataclass
+class Registry:
+    """All components of all loaded plugins."""
+
+    entries: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    def add(self, cls: type[Component], owner: Owner) -> None:
+        """Adds a validated class.
+
+        Raises:
+            PluginError: If the class is unfit, or the same owner registers a name twice.
+        """
+        kind = validate(cls)
+        others = self.entries[kind].setdefault(cls.name, [])
+        if any(entry.owner.plugin == owner.plugin for entry in others):
+            raise PluginError(f"{kind} {cls.name!r} is registered twice by plugin {owner}")
+        others.append(Entry(cls, owner))
+
+    def remove(self, plugin: str) -> None:
+        """Forgets everything that a plugin registered."""
+        for names in self.entries.values():
+            for name in list(names):
+                names[name] = [entry for entry in names[name] if entry.owner.plugin != plugin]
+                if not names[name]:
+                    del names[name]
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, sorted; a name that two plugins use appears as `owner:name` of each."""
+        found: list[str] = []
+        for name, entries in self.entries[kind].items():
+            found += [name] if len(entries) == 1 else [f"{entry.owner.plugin}:{name}" for entry in entries]
+        return sorted(found)
+
+    def all(self, kind: str | None = None) -> list[Entry]:
+        """Every entry (of one kind), in order of kind, then name."""
+        kinds = [kind] if kind else list(KINDS)
+        return [entry for k in kinds for name in sorted(self.entries[k]) for entry in self.entries[k][name]]
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """Finds a component by `name` or `owner:name` (owner = plugin or distribution).
+
+        Raises:
+            PluginError: If it is unknown (with the nearest names) or ambiguous (with how to choose).
+        """
+        owner, _, short = name.rpartition(":")
+        entries = self.entries[kind].get(short, [])
+        if owner:
+            entries = [entry for entry in entries if owner in (entry.owner.plugin, entry.owner.distribution)]
+        if len(entries) == 1:
+            return entries[0]
+        if not entries:
+            raise PluginError(self.unknown(kind, name))
+        choices = " or ".join(f"{entry.owner.plugin}:{short}" for entry in entries)
+        raise PluginError(f"{kind} {short!r} is offered by {len(entries)} plugins; write {choices}")
+
+    def get(self, kind: str, name: str) -> Any:
+        """The class of a component; see `entry`."""
+        return self.entry(kind, name).cls
+
+    def unknown(self, kind: str, name: str) -> str:
+        """The message for a name that does not exist."""
+        names = self.names(kind)
+        near = difflib.get_close_matches(name, names, 1, 0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown {kind} {name!r}{hint} (there are: {', '.join(names) or 'none'})"
+
+    def owner(self, cls: type) -> Owner | None:
+        """Who registered a class (or the class it was realised from)."""
+        for names in self.entries.values():
+            for entries in names.values():
+                for entry in entries:
+                    if issubclass(cls, entry.cls):
+                        return entry.owner
+        return None

@@ -1,0 +1,1 @@
+"""The recipe: from YAML text to a checked normal form."""

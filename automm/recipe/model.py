@@ -1,0 +1,144 @@
+"""The normal form of a recipe: what every shorthand becomes. Nothing in here has been matched with the data yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from automm.core.space import ComponentSpace, Space
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSpec(_Frozen):
+    """Where the tables are.
+
+    Attributes:
+        train: Files, a folder, or one `hf://name[:config]`; several files are read one after the other.
+        valid: The same for validation rows; empty: split off.
+        test: The same for test rows; empty: no test metrics.
+        max_bad_rows: Largest share of bad rows before the run stops.
+    """
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    max_bad_rows: float = 0.05
+
+
+class TargetSpec(_Frozen):
+    """The target column, or columns (multilabel); with `separator` one column that lists labels."""
+
+    columns: tuple[str, ...]
+    separator: str | None = None
+
+
+class InputSpec(_Frozen):
+    """One entry of `inputs:`.
+
+    Attributes:
+        name: Input name; "*" stands for all columns not named elsewhere.
+        modality: Modality name or one of its types ("number", "category"); None: inferred.
+        columns: Columns it reads; by default the one named like the input.
+    """
+
+    name: str
+    modality: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+class SplitSpec(_Frozen):
+    """How validation (and, if asked, test) rows are split off.
+
+    Attributes:
+        method: random, group (no group on two sides) or time (the latest rows are held out).
+        column: The group or time column.
+        valid: Share of rows for validation.
+        test: Share of rows for a test split; 0: none. Only if no test file is named.
+    """
+
+    method: Literal["random", "group", "time"] = "random"
+    column: str | None = None
+    valid: float = 0.2
+    test: float = 0.0
+
+
+class ModelSpec(_Frozen):
+    """Candidates by kind; empty: all suited components with their defaults (one of them if nothing is searched).
+
+    Attributes:
+        encoders: Input name or modality name → candidates.
+        fusion: Candidates.
+        loss: Candidates.
+    """
+
+    encoders: dict[str, tuple[ComponentSpace, ...]] = {}
+    fusion: tuple[ComponentSpace, ...] = ()
+    loss: tuple[ComponentSpace, ...] = ()
+
+
+class SearchSpec(_Frozen):
+    """The budget of the search.
+
+    Attributes:
+        trials: Most trials; None: as many as the time allows.
+        time: Wall-clock seconds for everything, export included; None: no limit.
+        storage: Optuna storage URL; None: a journal file in the run folder.
+    """
+
+    trials: int | None = None
+    time: float | None = None
+    storage: str | None = None
+
+
+class GateSpec(_Frozen):
+    """One `require:` entry: metric, comparison, bound."""
+
+    metric: str
+    operator: Literal[">=", "<=", ">", "<"]
+    value: float
+
+
+class Recipe(_Frozen):
+    """The recipe in normal form.
+
+    Attributes:
+        path: The file it came from.
+        name: File name without ending; names the run folder.
+        task: None: inferred from the target.
+        inputs: None: all columns, modality inferred.
+        ignore: Columns left out.
+        imbalance: Remedies to consider.
+        train: Training settings that are fixed or searched.
+        metric: None: the task's default.
+        export: Exporter names.
+        plugins: Local plugin files, relative to the recipe.
+        seed: Seed of everything.
+    """
+
+    path: Path
+    name: str
+    data: DataSpec
+    target: TargetSpec
+    task: ComponentSpace | None = None
+    inputs: tuple[InputSpec, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    split: SplitSpec = SplitSpec()
+    imbalance: tuple[str, ...] = ("none",)
+    model: ModelSpec = ModelSpec()
+    train: dict[str, Space] = {}
+    metric: str | None = None
+    search: SearchSpec | None = None
+    require: tuple[GateSpec, ...] = ()
+    export: tuple[str, ...] = ("onnx",)
+    plugins: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the recipe's paths are relative to."""
+        return self.path.resolve().parent
