@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
 from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, Tune
 from automm.core.features import Features
@@ -61,9 +62,14 @@ __all__ = [
     "TargetInfo",
     "Task",
     "Tune",
+    "as_text",
     "collate",
     "hookimpl",
+    "is_null",
     "nn",
+    "parse_boolean",
+    "parse_date",
+    "parse_number",
     "read_media",
     "torch",
 ]
