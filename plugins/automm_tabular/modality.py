@@ -1,0 +1,63 @@
+"""Which columns are tabular, and of which type."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from automm.api import Claim, ColumnProfile, Modality
+
+FEW = 0.2
+"""Up to this share of distinct values a column of strings repeats itself enough to be a category."""
+
+SENTENCE_WORDS = 5
+"""From this mean number of words on, strings read as sentences, not as names of categories."""
+
+
+class Tabular(Modality):
+    """Numbers, categories, dates and truth values; all such columns together are one input."""
+
+    many_columns = True
+    types: ClassVar[tuple[str, ...]] = ("number", "category", "date", "boolean")
+
+    @classmethod
+    def claim(cls, column: ColumnProfile) -> Claim | None:
+        """How surely the column is tabular; see `Modality.claim`."""
+        if not column.filled or column.storage in ("list", "binary", "other") or column.list_share > 0.5:
+            return None
+        if column.exists_share > 0.5:
+            return None
+        if column.storage == "boolean" or (column.boolean_share >= 0.98 and column.number_share < 0.02):
+            return Claim(0.95, "true/false values", "boolean")
+        if column.storage == "date" or column.date_share >= 0.95:
+            return Claim(0.95, f"{column.date_share:.0%} of the cells are dates", "date")
+        if column.number_share >= 0.95:
+            return _number(column)
+        if column.storage != "string":
+            return Claim(0.5, "single values", "category")
+        return _category(column)
+
+
+def _number(column: ColumnProfile) -> Claim:
+    text = [cell.strip() for cell in column.sample if isinstance(cell, str)]
+    if any(len(cell) > 1 and cell[0] == "0" and cell.isdigit() for cell in text):
+        return Claim(0.9, f"{column.distinct:,} codes with leading zeros", "category")
+    if column.integer_share == 1 and column.distinct == column.filled > 20 and _consecutive(column):
+        return Claim(0.6, "consecutive whole numbers, every one once: probably row numbers", "number")
+    return Claim(0.95, f"{column.number_share:.0%} of the cells are numbers", "number")
+
+
+def _consecutive(column: ColumnProfile) -> bool:
+    low, high = column.minimum, column.maximum
+    return low is not None and high is not None and high - low < 1.5 * column.filled
+
+
+def _category(column: ColumnProfile) -> Claim:
+    share = column.distinct / column.filled
+    facts = f"{column.distinct:,} distinct values in {column.filled:,} cells"
+    if column.mean_words >= SENTENCE_WORDS and column.distinct > 20:
+        return Claim(0.15, f"{facts}, but {column.mean_words:.0f} words on average: rather text", "category")
+    if share <= FEW or column.distinct <= 2:
+        return Claim(0.9, facts, "category")
+    if share <= 0.5:
+        return Claim(0.6, facts, "category")
+    return Claim(0.3, f"{facts}: hardly any repeats", "category")
