@@ -1,0 +1,36 @@
+"""Recognising columns of pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from automm.api import Claim, ColumnProfile, Modality
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def looks_like_picture(cell: Any) -> bool:
+    """Whether the first bytes are those of a picture file, or the text is a picture's `data:` URI."""
+    if isinstance(cell, str):
+        return cell.startswith("data:image/")
+    if not isinstance(cell, bytes | bytearray):
+        return False
+    return bytes(cell).startswith(SIGNATURES) or (cell[:4] == b"RIFF" and cell[8:12] == b"WEBP")
+
+
+class Image(Modality):
+    """Columns of paths to picture files, or of the files' bytes."""
+
+    name = "image"
+
+    @classmethod
+    def claim(cls, column: ColumnProfile) -> Claim | None:
+        """Claims columns whose cells end like picture files, or hold bytes that begin like one."""
+        if column.sample and all(looks_like_picture(cell) for cell in column.sample):
+            return Claim(0.97, "the cells hold picture files")
+        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
+        if share < 0.5:
+            return None
+        reason = f"{share:.0%} of the cells end like picture files, {column.exists_share:.0%} name an existing file"
+        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)

@@ -1,0 +1,68 @@
+"""Recognising columns of time series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automm.api import BadCell, Claim, ColumnProfile, Modality, parse_number
+from automm_timeseries.read import Bounds, read_cell
+
+EXTENSIONS = frozenset({".npy", ".csv", ".tsv", ".parquet", ".json"})
+TIME_WORDS = frozenset({"t", "ts", "time", "timestep", "step", "lag", "sample", "tick", "hour", "day", "week", "month"})
+FEWEST = 8
+SMOOTH = 0.6
+
+
+class Series(Modality):
+    """Columns of paths to series files, lists of numbers in a cell, or one numbered column per time step."""
+
+    name = "series"
+
+    @classmethod
+    def claim(cls, column: ColumnProfile) -> Claim | None:
+        """Claims columns of existing .npy, .csv, .tsv, .parquet or .json files, and of lists of numbers."""
+        if column.list_share >= 0.5 and any(_readable(cell) for cell in column.sample):
+            return Claim(0.9 * column.list_share, f"{column.list_share:.0%} of the cells are lists of numbers")
+        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
+        if share < 0.5:
+            return None
+        reason = f"{share:.0%} of the cells end like series files, {column.exists_share:.0%} name an existing file"
+        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)
+
+    @classmethod
+    def claim_family(cls, prefix: str, columns: Sequence[ColumnProfile]) -> Claim | None:
+        """Claims numeric columns that are named after time, or whose values change little from one to the next."""
+        if len(columns) < FEWEST or any(column.number_share < 0.95 for column in columns):
+            return None
+        if prefix.strip("_-. ").lower() in TIME_WORDS:
+            return Claim(0.85, f"{len(columns)} numeric columns numbered by {prefix.strip('_-. ')!r}")
+        ratio = _roughness(columns)
+        if ratio is None or ratio > SMOOTH:
+            return None
+        return Claim(0.75, f"{len(columns)} numbered numeric columns whose neighbours have similar values")
+
+
+def _readable(cell: object) -> bool:
+    try:
+        read_cell(cell, Bounds())
+    except BadCell:
+        return False
+    return True
+
+
+def _roughness(columns: Sequence[ColumnProfile]) -> float | None:
+    """Mean step between neighbouring columns over that between random ones; below 1 where order carries meaning."""
+    count = min(len(column.sample) for column in columns)
+    if count < 3 or any(column.nulls for column in columns):  # without nulls the samples are of the same rows
+        return None
+    rows = [[parse_number(column.sample[at]) for column in columns] for at in range(count)]
+    values = np.array([row for row in rows if None not in row], np.float64)  # [rows, columns]
+    if len(values) < 3:
+        return None
+    scale = values.std(0)
+    values = (values - values.mean(0)) / np.where(scale > 0, scale, 1)
+    shuffled = values[:, np.random.default_rng(0).permutation(values.shape[1])]
+    random = np.abs(np.diff(shuffled, axis=1)).mean()
+    return float(np.abs(np.diff(values, axis=1)).mean() / random) if random > 0 else None

@@ -1,0 +1,221 @@
+"""Reading one series: .npy, CSV, Parquet, JSON or a list in the cell → numbers [time, channels]."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from automm.api import BadCell, is_null, parse_date, parse_number, read_media
+
+
+class Bounds(NamedTuple):
+    """What is refused.
+
+    Attributes:
+        values: Most numbers in a series (time × channels).
+        channels: Most channels.
+        bytes: Largest file, or longest text in a cell.
+    """
+
+    values: int = 10_000_000
+    channels: int = 1024
+    bytes: int = 100_000_000
+
+
+class Reading(NamedTuple):
+    """A series as it was found.
+
+    Attributes:
+        values: Float64 [time, channels]; NaN where a sample is missing.
+        names: Column names of a table (positions where it has no header); None for arrays and lists.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...] | None = None
+
+
+def read_cell(cell: Any, bounds: Bounds) -> Reading:
+    """A path, the bytes of a file, JSON text, or a list or array of numbers → the series.
+
+    Files are told apart by their first bytes, not by their name. Samples that are not finite count as missing.
+
+    Raises:
+        BadCell: If it is none of these, is damaged, empty, or over the bounds.
+    """
+    if isinstance(cell, Path | bytes | bytearray):
+        reading = _read_file(read_media(cell, bounds.bytes), bounds)
+    elif isinstance(cell, str):
+        if len(cell) > bounds.bytes:
+            raise BadCell(f"text of {len(cell):,} characters is over the limit of {bounds.bytes:,}")
+        reading = _read_json(cell, bounds)
+    elif isinstance(cell, list | tuple | np.ndarray):
+        reading = Reading(_from_list(cell, bounds))
+    else:
+        raise BadCell(f"a {type(cell).__name__} is not a series; write a list of numbers or a path")
+    values = reading.values
+    if values.size == 0:
+        raise BadCell("the series has no samples")
+    _check(*values.shape, bounds)
+    return reading._replace(values=np.where(np.isfinite(values), values, np.nan))
+
+
+def _check(time: int, channels: int, bounds: Bounds) -> None:
+    if channels > bounds.channels:
+        raise BadCell(f"series of {channels:,} channels is over the limit of {bounds.channels:,}")
+    if time * channels > bounds.values:
+        raise BadCell(f"series of {time:,} x {channels:,} samples is over the limit of {bounds.values:,}")
+
+
+def _read_file(data: bytes, bounds: Bounds) -> Reading:
+    if data.startswith(b"\x93NUMPY"):
+        return Reading(_read_npy(data, bounds))
+    if data.startswith(b"PAR1"):
+        return _read_parquet(data, bounds)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadCell("not a series file (.npy, CSV, Parquet or JSON)") from None
+    return _read_json(text, bounds) if text.lstrip()[:1] == "[" else _read_csv(text, bounds)
+
+
+def _read_npy(data: bytes, bounds: Bounds) -> np.ndarray:
+    """The array of a .npy file; its header is judged before the data are touched."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise BadCell(f"unsupported .npy version {version}")
+    except (ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError) as problem:
+        raise BadCell(f"damaged .npy header: {problem}") from None
+    if dtype.hasobject or dtype.kind not in "fiub" or len(shape) not in (1, 2) or min(shape) < 0:
+        raise BadCell(f"a .npy series holds numbers [time] or [time, channels], not {dtype} {list(shape)}")
+    _check(shape[0], shape[1] if len(shape) == 2 else 1, bounds)
+    size, rest = int(np.prod(shape, dtype=object)) * dtype.itemsize, len(data) - stream.tell()
+    if rest < size:
+        raise BadCell(f"truncated .npy: {rest:,} of {size:,} bytes")
+    flat = np.frombuffer(data, dtype, count=size // dtype.itemsize, offset=stream.tell())
+    values = flat.reshape(shape, order="F" if fortran else "C").astype(np.float64)
+    return values if values.ndim == 2 else values[:, None]
+
+
+def _read_json(text: str, bounds: Bounds) -> Reading:
+    try:
+        cell = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadCell("not a JSON list of numbers") from None
+    if not isinstance(cell, list):
+        raise BadCell("the JSON is not a list of numbers or a list of lists")
+    return Reading(_from_list(cell, bounds))
+
+
+def _from_list(cell: Sequence[Any] | np.ndarray, bounds: Bounds) -> np.ndarray:
+    """[time] or [time, channels] of numbers; None and the spellings of null are missing."""
+    if isinstance(cell, np.ndarray) and cell.dtype.kind in "fiub":
+        values = cell.astype(np.float64)
+    else:
+        rows = [row if isinstance(row, list | tuple | np.ndarray) else [row] for row in cell]
+        if not rows:
+            return np.empty((0, 1))
+        widths = {len(row) for row in rows}
+        if len(widths) > 1:
+            raise BadCell(f"the steps of the series have {min(widths)} to {max(widths)} channels")
+        _check(len(rows), widths.pop(), bounds)
+        values = np.array([[_number(value, at) for value in row] for at, row in enumerate(rows)], np.float64)
+    if values.ndim not in (1, 2):
+        raise BadCell(f"a series has shape [time] or [time, channels], not {list(values.shape)}")
+    return values if values.ndim == 2 else values[:, None]
+
+
+def _number(value: Any, at: int) -> float:
+    if is_null(value):
+        return np.nan
+    if isinstance(value, float):
+        return value
+    number = None if isinstance(value, list | dict | tuple) else parse_number(value)
+    if number is None:
+        raise BadCell(f"sample {at} of the series is not a number: {str(value)[:40]!r}")
+    return number
+
+
+def _read_csv(text: str, bounds: Bounds) -> Reading:
+    """A table of text with or without a header, delimited by comma, semicolon, tab, bar or blanks."""
+    first = text.lstrip().split("\n", 1)[0]
+    delimiter = max(",;\t|", key=first.count)
+    _check(text.count("\n"), first.count(delimiter) + 1, bounds)
+    try:
+        if delimiter not in first and len(first.split()) > 1:
+            rows = [line.split() for line in text.splitlines() if line.strip()]
+        else:
+            rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as problem:
+        raise BadCell(f"damaged CSV: {problem}") from None
+    if not rows:
+        raise BadCell("the series has no samples")
+    header = [cell.strip() for cell in rows[0]]
+    if all(parse_number(cell) is None and not is_null(cell) and parse_date(cell) is None for cell in header):
+        rows = rows[1:]
+    else:
+        header = [str(at) for at in range(len(header))]
+    for line, row in enumerate(rows):
+        if len(row) != len(header):
+            raise BadCell(f"row {line} of the CSV has {len(row)} cells, not {len(header)}")
+    columns = {
+        name: values
+        for name, cells in zip(header, zip(*rows, strict=True), strict=False)
+        if (values := _column(cells, delimiter == ";")) is not None
+    }
+    return _from_columns(columns, len(rows))
+
+
+def _column(cells: Sequence[str], decimal_comma: bool) -> np.ndarray | None:
+    """A column's numbers; None for a column of dates or words."""
+    try:
+        return np.array(cells, np.float64)
+    except ValueError:
+        pass
+    if decimal_comma:
+        cells = [cell.replace(",", ".") for cell in cells]
+    numbers = [parse_number(cell) for cell in cells]
+    if all(number is None for number in numbers) and not all(is_null(cell) for cell in cells):
+        return None
+    return np.array([np.nan if number is None else number for number in numbers], np.float64)
+
+
+def _read_parquet(data: bytes, bounds: Bounds) -> Reading:
+    """The numeric columns of a Parquet file; its footer is judged before the data are touched."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(pa.BufferReader(data))
+        names = [f.name for f in file.schema_arrow if _is_numeric(f.type)]
+        _check(file.metadata.num_rows, len(names), bounds)
+        table = file.read(columns=names, use_threads=False)
+        columns = {name: table[name].cast(pa.float64(), safe=False).to_numpy() for name in names}
+    except (pa.ArrowException, OSError) as problem:
+        raise BadCell(f"damaged Parquet file: {problem}") from None
+    return _from_columns(columns, table.num_rows)
+
+
+def _is_numeric(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+
+
+def _from_columns(columns: dict[str, np.ndarray], rows: int) -> Reading:
+    if not columns:
+        raise BadCell("the table has no column of numbers")
+    if rows == 0:
+        raise BadCell("the series has no samples")
+    return Reading(np.stack(list(columns.values()), 1).astype(np.float64), tuple(columns))
