@@ -14,7 +14,7 @@ from automm.core.features import Features
 from automm.core.kinds import Encoder, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
-from automm.errors import AutommError, DataError, MissingExtraError, PluginError
+from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
 from automm.plugin.hookspecs import hookimpl
 from automm.core.arrays import ArraySpec, collate
 from automm.core.decoder import Decoder
@@ -62,6 +62,7 @@ __all__ = [
     "TargetInfo",
     "Task",
     "Tune",
+    "VerificationError",
     "as_text",
     "collate",
     "hookimpl",

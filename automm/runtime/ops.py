@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from automm.core.component import Component
-from automm.errors import PackageError
+from automm.core.decoder import Decoder
+from automm.core.processor import Processor
+from automm.errors import PackageError, PluginError
 
 GROUP = "automm_ops"
 _LOCAL: dict[str, type[Component]] = {}
@@ -17,6 +22,32 @@ def add(cls: type[Component]) -> type[Component]:
     """Makes an operation known in this process only (for local plugin files and tests)."""
     _LOCAL[cls.op] = cls  # type: ignore[attr-defined]
     return cls
+
+
+def add_file(path: Path) -> list[str]:
+    """Makes the operations of a local plugin file known in this process. The file is run: only name files you trust.
+
+    Returns:
+        Their ids.
+
+    Raises:
+        PluginError: If the file is absent or raises.
+    """
+    specification = importlib.util.spec_from_file_location(f"automm_local_{path.stem}", path)
+    if specification is None or specification.loader is None or not path.is_file():
+        raise PluginError(f"{path}: file not found, or not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module
+    try:
+        specification.loader.exec_module(module)
+    except Exception as problem:
+        raise PluginError(f"{path}: {type(problem).__name__}: {problem}") from problem
+    found = [
+        add(item).op  # type: ignore[attr-defined]
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Processor | Decoder) and item.op and not item.abstract
+    ]
+    return [str(op) for op in found]
 
 
 @cache

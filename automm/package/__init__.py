@@ -1,0 +1,1 @@
+"""Writing and verifying packages. Reading them is `automm.runtime`."""

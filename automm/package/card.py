@@ -1,0 +1,121 @@
+"""What people read in a package: the model card, the requirements, the environment."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+from automm.runtime.manifest import InputPart, Manifest
+
+WATCHED = ("automm", "torch", "lightning", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "numpy")
+RUNTIME = ("onnxruntime", "numpy", "pydantic", "pillow", "tokenizers", "pyarrow")
+
+
+def environment() -> dict[str, str]:
+    """Python, platform and the versions of the packages that the numbers depend on."""
+    found = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    for name in (*WATCHED, *RUNTIME):
+        if (version := _version(name)) is not None:
+            found[name] = version
+    return found
+
+
+def requirements(manifest: Manifest) -> str:
+    """What to install where the package runs: automm, the distributions of its operations, and tested versions."""
+    owners = {part.processor.owner for part in manifest.inputs} | {manifest.decoder.owner}
+    pinned = {owner.distribution: owner.version for owner in owners if owner.distribution != "local"}
+    pinned["automm"] = manifest.automm
+    lines = [f"{name}=={version}" for name, version in sorted(pinned.items())]
+    lines += [f"{name}=={version}" for name in RUNTIME if name not in pinned and (version := _version(name))]
+    return "\n".join(lines) + "\n"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def model_card(manifest: Manifest, results: Mapping[str, str]) -> str:
+    """The package's README.
+
+    Args:
+        manifest: The manifest, its list of files not needed.
+        results: Result column → type.
+    """
+    target = manifest.target
+    what = f"**{', '.join(target.columns)}** ({manifest.task.name})"
+    names = f"\n\nPossible values: {_listed(target.names)}." if target.names else ""
+    count = f"{len(manifest.inputs)} input{'s' * (len(manifest.inputs) != 1)}"
+    columns = list(dict.fromkeys(column for part in manifest.inputs for column in part.columns))
+    row = ", ".join(f"{column!r}: ..." for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
+    return f"""# {manifest.name}
+
+Predicts {what} from {count}. Made with automm {manifest.automm} on {manifest.created}.{names}
+
+## Inputs
+
+| input | modality | columns | missing in training | refused |
+|---|---|---|---|---|
+{chr(10).join(_input_row(part) for part in manifest.inputs)}
+
+Any cell may be missing; a model that never saw an input missing is less reliable without it. A cell that cannot be read
+(no such file, not a number, over a limit) refuses its row, and the result says so.
+
+## Results
+
+| column | type |
+|---|---|
+{chr(10).join(f"| {_cell(name)} | {kind} |" for name, kind in results.items())}
+
+## Quality
+
+{_metrics(manifest)}
+
+Measured on rows that training did not see. On data of another origin expect less.
+
+## Use
+
+```sh
+pip install -r requirements.txt
+automm predict . table.csv -o predictions.csv
+```
+
+```python
+from automm.runtime.predictor import load
+
+predictor = load(".")
+predictor.predict([{{{row}}}], folder=".").rows
+```
+
+The package runs on the CPU with ONNX Runtime; PyTorch is not needed. Its files and their digests are listed in
+`automm.json`; `automm package verify .` checks them.
+"""
+
+
+def _input_row(part: InputPart) -> str:
+    limits = ", ".join(f"{name} > {bound:,g}" for name, bound in part.limits.items()) or "–"
+    missing = "yes" if part.optional else "no"
+    return f"| {_cell(part.name)} | {part.modality} | {_cell(_listed(part.columns))} | {missing} | {_cell(limits)} |"
+
+
+def _listed(names: tuple[str, ...], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _metrics(manifest: Manifest) -> str:
+    valid, test = manifest.metrics.valid, manifest.metrics.test
+    if not valid and not test:
+        return "No metrics were recorded."
+    rows = ["| metric | validation | test |", "|---|---|---|"]
+    for name in dict.fromkeys((*valid, *test)):
+        cells = [f"{side[name]:.4g}" if name in side else "–" for side in (valid, test)]
+        rows.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    return "\n".join(rows)
