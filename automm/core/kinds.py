@@ -105,12 +105,14 @@ class Fusion(ModuleComponent, abstract=True):
 
     Attributes:
         gives: What it can give: "vector" (time = 1), "tokens", "aligned".
+        needs: Which of them the task needs; automm sets it after `__init__`, before the first `forward`.
         width: Width of the joint features (set in `__init__`).
     """
 
     kind = "fusion"
     gives: ClassVar[frozenset[str]] = frozenset({"vector"})
     preference: ClassVar[float] = 0.0
+    needs: str = "vector"
     width: int
 
     def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
