@@ -1,0 +1,111 @@
+"""Readers of the keys about the model: `task`, `imbalance`, `model`, `train`, `metric`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from automm.core.space import ComponentSpace, Space
+from automm.plugin.registry import Registry
+from automm.recipe.components import read_component, read_components, read_fields
+from automm.recipe.keys_data import REST
+from automm.recipe.model import ModelSpec
+from automm.recipe.problems import unknown
+from automm.recipe.walk import Walk
+from automm.recipe.yaml import Node
+from automm.train.config import TrainConfig
+
+
+def read_task(walk: Walk, node: Node) -> ComponentSpace | None:
+    """`task:` a name or {name, fields}; what follows is checked against it."""
+    if isinstance(node.value, list):
+        walk.add(node, "a recipe has one task, not a list")
+        return None
+    space = read_component(walk, node, "task", lambda cls: None)
+    if space is not None:
+        walk.task = walk.registry.get("task", space.name)
+    return space
+
+
+def read_imbalance(walk: Walk, node: Node) -> tuple[str, ...]:
+    """`imbalance:` one remedy or a list of them."""
+    names = remedies(walk.registry)
+    found = walk.choices(node, "imbalance remedy", names)
+    if "auto" in found and len(found) > 1:
+        walk.add(node, "auto tries all remedies already: leave the others out")
+    return found
+
+
+def remedies(registry: Registry) -> list[str]:
+    """What `imbalance:` takes: what automm does itself, and the remedies that losses bring."""
+    losses: list[Any] = [entry.cls for entry in registry.all("loss")]
+    return ["none", "auto", "resample", *sorted({loss.remedy for loss in losses if loss.remedy})]
+
+
+def read_model(walk: Walk, node: Node) -> ModelSpec:
+    """`model:` {encoders, fusion, loss}."""
+    parts = walk.mapping(node, ("encoders", "fusion", "loss"), "{fusion: gated}")
+    task = walk.task
+
+    def fusion_misfit(cls: Any) -> str | None:
+        if task is None or task.needs in cls.gives:
+            return None
+        return f"fusion {cls.name!r} gives {_or(cls.gives)}, but the task {task.name} needs {task.needs}"
+
+    def loss_misfit(cls: Any) -> str | None:
+        if task is None or task.target_kind in cls.targets:
+            return None
+        kind = task.target_kind
+        return f"loss {cls.name!r} takes targets of the kind {_or(cls.targets)}, but the task {task.name} has {kind}"
+
+    return ModelSpec(
+        encoders=_encoders(walk, parts["encoders"]) if "encoders" in parts else {},
+        fusion=read_components(walk, parts["fusion"], "fusion", fusion_misfit) if "fusion" in parts else (),
+        loss=read_components(walk, parts["loss"], "loss", loss_misfit) if "loss" in parts else (),
+    )
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(sorted(names))
+
+
+def _encoders(walk: Walk, node: Node) -> dict[str, tuple[ComponentSpace, ...]]:
+    """Encoders by input or modality; an unknown name can only be told where `inputs:` names all inputs."""
+    found = {}
+    modalities = walk.registry.names("modality")
+    inputs = walk.inputs
+    for name, value in walk.mapping(node, None, "{title: hf_text}").items():
+        modality: Any = None
+        if inputs is not None and name in inputs and name != REST:
+            modality = inputs[name]
+        elif name in modalities:
+            modality = walk.registry.get("modality", name)
+        elif name == REST:
+            walk.add(value, 'write the name of a modality in place of "*"')
+            continue
+        elif inputs is not None and REST not in inputs:
+            walk.add(value, unknown("input or modality", name, [*inputs, *modalities]))
+            continue
+
+        def misfit(cls: Any, name: str = name, modality: Any = modality) -> str | None:
+            if modality is None or cls.modality == modality.name:
+                return None
+            return f"encoder {cls.name!r} is for the modality {cls.modality}, but {name!r} is {modality.name}"
+
+        found[name] = read_components(walk, value, "encoder", misfit)
+    return found
+
+
+def read_train(walk: Walk, node: Node) -> dict[str, Space]:
+    """`train:` fields of `TrainConfig`, fixed or searched."""
+    return read_fields(walk, node, "train", TrainConfig, walk.mapping(node, None, "{epochs: 20}"))
+
+
+def read_metric(walk: Walk, node: Node) -> str | None:
+    """`metric:` the one metric that is optimised."""
+    return walk.choice(node, metric_word(walk), list(walk.metrics()))
+
+
+def metric_word(walk: Walk) -> str:
+    """What metrics are called in messages."""
+    return f"metric of the task {walk.task.name}" if walk.task else "metric"

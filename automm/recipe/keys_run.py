@@ -1,0 +1,90 @@
+"""Readers of the keys about the run: `search`, `require`, `export`, `plugins`, `seed`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from automm.recipe.keys_model import metric_word
+from automm.recipe.model import GateSpec, SearchSpec
+from automm.recipe.problems import unknown
+from automm.recipe.walk import Walk, kind
+from automm.recipe.yaml import Node
+
+GATES = ("latency_ms", "size_mb")
+"""What `require:` takes beside metrics."""
+
+_PART = r"(?:(\d+(?:\.\d+)?) *{})? *"
+DURATION = re.compile("".join(_PART.format(unit) for unit in ("d", "h", "m(?:in)?", "s")))
+UNITS = (86_400, 3_600, 60, 1)
+"""Seconds of the parts of `DURATION`."""
+
+GATE = re.compile(r" *(>=|<=|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?) *")
+MOST_SEED = 2**32 - 1
+MOST_TRIALS = 1_000_000
+
+
+def read_search(walk: Walk, node: Node) -> SearchSpec:
+    """`search:` {trials, time, storage}."""
+    parts = walk.mapping(node, ("trials", "time", "storage"), "{trials: 60, time: 2h}")
+    storage = walk.text(parts["storage"], "a storage URL") if "storage" in parts else None
+    if storage is not None and "://" not in storage:
+        walk.add(parts["storage"], f"{storage!r} is no URL; write postgresql+psycopg://user@host/database")
+    if parts and not {"trials", "time"} & {*parts, *walk.suggested}:
+        walk.add(node, "name a budget: trials, time or both")
+    return SearchSpec(
+        trials=walk.whole(parts["trials"], 1, MOST_TRIALS) if "trials" in parts else None,
+        time=_seconds(walk, parts["time"]) if "time" in parts else None,
+        storage=storage,
+    )
+
+
+def _seconds(walk: Walk, node: Node) -> float | None:
+    """`90`, `90s`, `20m`, `1h 30m`, `2h`, `1d` → seconds."""
+    seconds: float | None = None
+    if isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        seconds = float(node.value)
+    elif isinstance(node.value, str) and (match := DURATION.fullmatch(node.text.strip())):
+        seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))
+    if seconds is None or seconds <= 0:
+        walk.add(node, f"must be a time such as 2h, 20m, 90s or a number of seconds, not {kind(node)}")
+        return None
+    return seconds
+
+
+def read_require(walk: Walk, node: Node) -> tuple[GateSpec, ...]:
+    """`require:` metric, latency_ms or size_mb → comparison."""
+    names = [*walk.metrics(), *GATES]
+    gates = []
+    for name, value in walk.mapping(node, None, '{accuracy: ">= 0.8"}').items():
+        match = GATE.fullmatch(value.text) if isinstance(value.value, str) else None
+        if name not in names:
+            walk.add(value, unknown(f"{metric_word(walk)} or gate", name, names))
+        elif match is None:
+            walk.add(value, f'must be a comparison such as ">= 0.8", not {kind(value)}')
+        else:
+            gates.append(GateSpec.model_validate({"metric": name, "operator": match[1], "value": float(match[2])}))
+    return tuple(gates)
+
+
+def read_export(walk: Walk, node: Node) -> tuple[str, ...]:
+    """`export:` one exporter or a list of them."""
+    return walk.choices(node, "exporter", walk.registry.names("exporter"))
+
+
+def read_plugins(walk: Walk, node: Node) -> tuple[str, ...]:
+    """`plugins:` Python files in the recipe's folder."""
+    folder = walk.folder
+    files = walk.texts(node, "a Python file in the recipe's folder")
+    for file in files:
+        path = folder / file
+        if Path(file).is_absolute() or not path.resolve().is_relative_to(folder):
+            walk.add(node, f"{file} lies outside the recipe's folder; copy it there")
+        elif path.suffix != ".py" or not path.is_file():
+            walk.add(node, f"there is no Python file {file} in the recipe's folder {folder}")
+    return files
+
+
+def read_seed(walk: Walk, node: Node) -> int | None:
+    """`seed:` a whole number."""
+    return walk.whole(node, 0, MOST_SEED)
