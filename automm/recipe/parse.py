@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from automm.plugin.loader import Plugins, load_plugins
 from automm.plugin.registry import Registry
 from automm.recipe.keys_data import (
     check_columns,
@@ -65,27 +64,6 @@ def load_recipe_text(text: str, path: Path, registry: Registry) -> Recipe:
     return parse_recipe(parse_document(text, str(path)), path, registry)
 
 
-def load_with_plugins(path: Path, *, block: Collection[str] = (), strict: bool = False) -> tuple[Recipe, Plugins]:
-    """Loads the installed plugins and those that the recipe names, then the recipe.
-
-    Args:
-        path: The recipe.
-        block: Plugins to leave out.
-        strict: Raise if any plugin is broken.
-
-    Raises:
-        RecipeError: With every problem of the file; plugins that are not loaded are named after them.
-        PluginError: If a plugin that the recipe names cannot be loaded, or under `strict`.
-    """
-    document = read_document(path)
-    plugins = load_plugins(block=block, files=plugin_files(document, path.resolve().parent), strict=strict)
-    try:
-        return parse_recipe(document, path, plugins.registry), plugins
-    except InvalidRecipeError as problem:
-        absent = [f"plugin {s.owner} is {s.state}: {s.reason}" for s in plugins.statuses if s.state != "loaded"]
-        raise InvalidRecipeError(problem.problems, absent) from None
-
-
 def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
     """Turns a document into the recipe's normal form.
 
@@ -108,23 +86,3 @@ def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
     if walk.problems:
         raise InvalidRecipeError(walk.problems)
     return Recipe(path=path, name=path.stem, **values)
-
-
-def plugin_files(document: Document, folder: Path) -> list[Path]:
-    """The local plugin files that a recipe names, checked to lie in its folder.
-
-    Args:
-        document: The recipe.
-        folder: The recipe's folder, resolved.
-
-    Raises:
-        RecipeError: With every problem of the `plugins:` key.
-    """
-    root = document.root.value
-    if not isinstance(root, dict) or "plugins" not in root:
-        return []
-    walk = Walk(Document(document.file, document.root), folder, Registry())
-    files = read_plugins(walk, root["plugins"])
-    if walk.problems:
-        raise InvalidRecipeError(walk.problems)
-    return [folder / file for file in files]
