@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from automm.plugin.loader import Plugins, load_plugins
 from automm.plugin.registry import Registry
 from automm.recipe.keys_data import (
     check_columns,
@@ -64,6 +65,31 @@ def load_recipe_text(text: str, path: Path, registry: Registry) -> Recipe:
     return parse_recipe(parse_document(text, str(path)), path, registry)
 
 
+def load_with_plugins(
+    path: Path, *, block: Collection[str] = (), files: Collection[Path] = (), strict: bool = False
+) -> tuple[Recipe, Plugins]:
+    """Loads the installed plugins and those that the recipe names, then the recipe.
+
+    Args:
+        path: The recipe.
+        block: Plugins to leave out.
+        files: Local plugin files beside those of the recipe.
+        strict: Raise if any plugin is broken or outdated.
+
+    Raises:
+        RecipeError: With every problem of the recipe, and the plugins that are not loaded.
+        PluginError: If a local file cannot be loaded, or under `strict`.
+    """
+    document = read_document(path)
+    named = [*files, *plugin_files(document, path.resolve().parent)]
+    plugins = load_plugins(block=block, files=named, strict=strict)
+    try:
+        return parse_recipe(document, path, plugins.registry), plugins
+    except InvalidRecipeError as invalid:
+        absent = [f"plugin {s.owner} is {s.state}: {s.reason}" for s in plugins.statuses if s.state != "loaded"]
+        raise InvalidRecipeError(invalid.problems, absent) from None
+
+
 def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
     """Turns a document into the recipe's normal form.
 
@@ -86,3 +112,23 @@ def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
     if walk.problems:
         raise InvalidRecipeError(walk.problems)
     return Recipe(path=path, name=path.stem, **values)
+
+
+def plugin_files(document: Document, folder: Path) -> list[Path]:
+    """The local plugin files that a recipe names, checked to lie in its folder.
+
+    Args:
+        document: The recipe.
+        folder: The recipe's folder, resolved.
+
+    Raises:
+        RecipeError: With every problem of the `plugins:` key.
+    """
+    root = document.root.value
+    if not isinstance(root, dict) or "plugins" not in root:
+        return []
+    walk = Walk(Document(document.file, document.root), folder, Registry())
+    files = read_plugins(walk, root["plugins"])
+    if walk.problems:
+        raise InvalidRecipeError(walk.problems)
+    return [folder / file for file in files]

@@ -6,7 +6,6 @@ import pytest
 
 from automm.core.space import Choices, ComponentSpace, Fixed, Range
 from automm.errors import RecipeError
-from automm.recipe.load import load_with_plugins
 from automm.recipe.model import (
     DataSpec,
     GateSpec,
@@ -17,7 +16,7 @@ from automm.recipe.model import (
     SplitSpec,
     TargetSpec,
 )
-from automm.recipe.parse import load_recipe
+from automm.recipe.parse import load_recipe, load_with_plugins
 
 
 def test_the_shortest_recipe(parse, tmp_path):
