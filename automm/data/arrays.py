@@ -1,0 +1,329 @@
+"""What a fitted processor gives for the rows of a table, stored once and read in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from automm.core.arrays import ArraySpec, collate
+from automm.core.processor import BadCells, Processor
+from automm.core.profile import InputInfo
+from automm.data.table import Table
+from automm.errors import StorageError
+from automm.runtime.media import input_cells, takes_columns
+from automm.runtime.state import split_state
+
+VERSION = 1
+IN_MEMORY = 2**30
+"""Stores below this many bytes are read into memory, larger ones are mapped."""
+CHUNK = 4096
+MEDIA_CHUNK = 64
+
+OnBad = Callable[[int, str, str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class InputCells:
+    """The cells of one input, piece by piece, as its processor takes them; what `Processor.fit` is given.
+
+    A media cell that cannot be resolved is None here; `ArrayStore.build` reports it.
+
+    Attributes:
+        processor: Decides on the form of the cells.
+        info: The input.
+        table: The table.
+        rows: Row numbers.
+    """
+
+    processor: Processor
+    info: InputInfo
+    table: Table
+    rows: np.ndarray
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, cells, _ in self.chunks():
+            yield cells
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Any, dict[int, str]]]:
+        """Row numbers, cells, and position → reason for the media cells that cannot be resolved."""
+        size = MEDIA_CHUNK if self.processor.media else CHUNK
+        columns = self.info.columns
+        for rows, cells in self.table.chunks(columns, self.rows, size):
+            try:
+                yield rows, input_cells(self.processor, columns, cells, self.table.folder), {}
+            except BadCells as problem:
+                kept = _without(cells, problem.reasons)
+                yield rows, input_cells(self.processor, columns, kept, self.table.folder), problem.reasons
+
+
+class ArrayStore:
+    """Arrays of one input for some rows of a table.
+
+    Attributes:
+        rows: Row numbers in the table, [n].
+        present: Whether the row has the input, bool [n].
+        bad: Whether its cell could not be used, bool [n]; such a row is stored blank and is not present.
+        specs: Array name → specification.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        self.specs = {name: ArraySpec(dtype, tuple(shape), pad) for name, (dtype, shape, pad) in meta["specs"].items()}
+        self.rows, self.present, self.bad = (_load(folder / f"{name}.npy") for name in ("rows", "present", "bad"))
+        self.nbytes = sum(file.stat().st_size for file in folder.glob("*.npy"))
+        keep = self.nbytes < IN_MEMORY
+        self._values = {name: _load(folder / f"array_{name}.npy", keep) for name in self.specs}
+        varying = [name for name, spec in self.specs.items() if not spec.fixed]
+        self._shapes = {name: _load(folder / f"shapes_{name}.npy") for name in varying}
+        self._offsets = {
+            name: np.concatenate([[0], np.cumsum(shapes.prod(1, dtype=np.int64))])
+            for name, shapes in self._shapes.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """The longest varying size of every row, int64 [n]; None if all rows have the same shapes."""
+        longest = [
+            shapes[:, [axis for axis, size in enumerate(self.specs[name].shape) if isinstance(size, str)]].max(1)
+            for name, shapes in self._shapes.items()
+        ]
+        return np.max(longest, axis=0) if longest else None
+
+    def batch(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Some rows as batch arrays, padded to the longest of them.
+
+        Args:
+            positions: Positions in `rows`, int [batch].
+
+        Returns:
+            Array name → [batch, …].
+        """
+        return {name: self._array(name, spec, positions) for name, spec in self.specs.items()}
+
+    def _array(self, name: str, spec: ArraySpec, positions: np.ndarray) -> np.ndarray:
+        values = self._values[name]
+        if spec.fixed:
+            return values.take(positions, axis=0)
+        offsets, shapes = self._offsets[name], self._shapes[name]
+        starts, sizes = offsets[positions], shapes[positions]
+        if len(positions) and len(spec.shape) == 1:
+            lengths = sizes[:, 0]
+            steps = np.arange(max(int(lengths.max()), 1))
+            inside = steps < lengths[:, None]  # [batch, time]
+            index = np.where(inside, starts[:, None] + steps, 0)
+            padded: np.ndarray = values.take(index, mode="clip") if len(values) else np.zeros(index.shape, spec.dtype)
+            padded[~inside] = spec.pad
+            return padded
+        ends = offsets[positions + 1]
+        items = [
+            {name: values[start:end].reshape(shape)}
+            for start, end, shape in zip(starts, ends, sizes.tolist(), strict=True)
+        ]
+        return collate(items, {name: spec})[name]
+
+    @classmethod
+    def build(
+        cls,
+        folder: Path,
+        processor: Processor,
+        info: InputInfo,
+        table: Table,
+        rows: np.ndarray,
+        on_bad: OnBad,
+        progress: Progress | None = None,
+    ) -> ArrayStore:
+        """Processes the rows, or finds what an earlier run stored for the same processor, cells and files.
+
+        Args:
+            folder: Where stores are kept, each in a subfolder of its own.
+            processor: Fitted.
+            info: The input.
+            table: The table.
+            rows: Row numbers, from 0.
+            on_bad: Told row number, column and reason of every cell that cannot be used, also when a store is reused.
+            progress: Told after every piece how many of how many rows are done.
+
+        Raises:
+            StorageError: If the disk is full or not writable.
+        """
+        rows = np.asarray(rows, np.int64)
+        home = folder / _digest(processor, info, table, rows)
+        if not (home / "meta.json").is_file():
+            part = folder / f"{home.name}.{uuid.uuid4().hex[:8]}.part"
+            try:
+                part.mkdir(parents=True)
+                _write(part, InputCells(processor, info, table, rows), progress)
+                _publish(part, home)
+            except OSError as problem:
+                raise StorageError(f"cannot write arrays of input {info.name!r} into {folder}: {problem}") from problem
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        for position, column, reason in json.loads((home / "bad.json").read_text("utf-8")):
+            on_bad(int(rows[position]), column, reason)
+        return cls(home)
+
+
+def _publish(part: Path, home: Path) -> None:
+    try:
+        os.rename(part, home)
+    except OSError:
+        if not (home / "meta.json").is_file():  # else another process was faster with the same content
+            raise
+
+
+def _load(path: Path, in_memory: bool = True) -> np.ndarray:
+    # A plain view of the mapping: indexing `np.memmap` itself costs several times as much.
+    array = np.load(path, allow_pickle=False) if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asarray(array)
+
+
+def _digest(processor: Processor, info: InputInfo, table: Table, rows: np.ndarray) -> str:
+    """Changes with the operation, its configuration and state, the cells, and the files that they name."""
+    config = processor.config.model_dump(mode="json") if hasattr(processor.config, "model_dump") else processor.config
+    state, arrays = split_state(processor.state)
+    what = [
+        VERSION,
+        processor.op,
+        processor.version,
+        config,
+        state,
+        table.digest,
+        str(table.folder),
+        info.columns,
+        info.types,
+    ]
+    digest = hashlib.blake2b(json.dumps(what, sort_keys=True, default=str).encode(), digest_size=16)
+    for array in (*arrays.values(), rows):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    if processor.media:
+        for _, columns in table.chunks(info.columns, rows):
+            for cells in columns.values():
+                digest.update(repr([_file_stamp(table.folder, cell) for cell in cells]).encode())
+    return digest.hexdigest()
+
+
+def _file_stamp(folder: Path, cell: Any) -> tuple[int, int] | None:
+    if not isinstance(cell, str):
+        return None  # part of the table's own digest
+    try:
+        found = os.stat(os.path.join(folder, cell.strip()))
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+class _NpyWriter:
+    """Appends to an .npy file, whose header is completed at the end; nothing of it stays in memory."""
+
+    def __init__(self, path: Path, dtype: str, shape: Sequence[int]) -> None:
+        self._file: BinaryIO = path.open("wb")
+        self._dtype, self._shape, self._rows = np.dtype(dtype), tuple(shape), 0
+        self._header()
+
+    def _header(self) -> None:
+        shape = (self._rows, *self._shape)
+        described = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        self._file.seek(0)
+        # NumPy leaves room in the header for the first size to grow.
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def append(self, values: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self._rows += len(values)
+
+    def close(self) -> None:
+        self._header()
+        self._file.close()
+
+
+def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
+    specs = cells.processor.specs()
+    fixed = all(spec.fixed for spec in specs.values())
+    writers = {
+        name: _NpyWriter(
+            folder / f"array_{name}.npy", spec.dtype, [int(size) for size in spec.shape] if spec.fixed else []
+        )
+        for name, spec in specs.items()
+    }
+    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name, spec in specs.items() if not spec.fixed}
+    present, bad = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool)
+    refused: list[tuple[int, str, str]] = []
+    done = 0
+    where = cells.info.columns[0] if len(cells.info.columns) == 1 else cells.info.name
+    try:
+        for rows, piece, reasons in cells.chunks():
+            piece, arrays, more = _process(cells.processor, piece, fixed)
+            reasons |= more
+            for name, values in arrays.items():
+                if specs[name].fixed:
+                    writers[name].append(values)
+                    continue
+                for value in values:
+                    writers[name].append(value.reshape(-1))
+                    shapes[name].append(value.shape)
+            span = slice(done, done + len(rows))
+            present[span] = _present(piece, len(rows))
+            bad[[done + at for at in reasons]] = True
+            refused += [(done + at, where, reason) for at, reason in sorted(reasons.items())]
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(cells.rows))
+    finally:
+        for writer in writers.values():
+            writer.close()
+    for name, found in shapes.items():
+        np.save(folder / f"shapes_{name}.npy", np.array(found, np.int64).reshape(len(found), len(specs[name].shape)))
+    for name, array in (("rows", cells.rows), ("present", present & ~bad), ("bad", bad)):
+        np.save(folder / f"{name}.npy", array)
+    (folder / "bad.json").write_text(json.dumps(refused, ensure_ascii=False), "utf-8")
+    described = {name: (spec.dtype, spec.shape, spec.pad) for name, spec in specs.items()}
+    (folder / "meta.json").write_text(json.dumps({"specs": described}, allow_nan=False), "utf-8")
+
+
+def _process(processor: Processor, cells: Any, fixed: bool) -> tuple[Any, Mapping[str, Any], dict[int, str]]:
+    """The arrays of a piece; cells that the processor refuses become blank.
+
+    Returns:
+        The cells as used, array name → one entry per row, and position → reason.
+    """
+    reasons: dict[int, str] = {}
+    while True:
+        try:
+            if fixed or takes_columns(processor):
+                return cells, processor(cells), reasons
+            items = processor.items(cells)
+        except BadCells as problem:
+            if not problem.reasons or set(problem.reasons) <= set(reasons):
+                raise  # refusing what is already None would never end
+            reasons |= problem.reasons
+            cells = _without(cells, problem.reasons)
+            continue
+        return cells, {name: [np.asarray(item[name]) for item in items] for name in processor.specs()}, reasons
+
+
+def _without(cells: Any, positions: Mapping[int, str]) -> Any:
+    if isinstance(cells, Mapping):
+        return {column: _without(values, positions) for column, values in cells.items()}
+    return [None if at in positions else cell for at, cell in enumerate(cells)]
+
+
+def _present(cells: Any, rows: int) -> np.ndarray:
+    if isinstance(cells, Mapping):
+        columns = [[cell is not None for cell in values] for values in cells.values()]
+        return np.any(columns, axis=0) if columns else np.zeros(rows, bool)
+    return np.array([cell is not None for cell in cells], bool)
