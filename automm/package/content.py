@@ -21,14 +21,12 @@ class PackageInput:
         slug: Prefix of its arrays in the graph.
         info: Name, modality, columns and their types.
         processor: The fitted processor.
-        many_columns: Whether the processor takes the columns by name (`Modality.many_columns`).
         optional: Whether it was ever missing in the training rows.
     """
 
     slug: str
     info: InputInfo
     processor: Processor
-    many_columns: bool = False
     optional: bool = False
 
 

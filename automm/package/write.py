@@ -159,11 +159,11 @@ class _Writer:
                 data=content.data_digest,
                 seed=content.seed,
             ),
-            files={},
+            files=dict(self.files),
         )
         self.add("requirements.txt", card.requirements(manifest).encode())
         self.add("README.md", card.model_card(manifest, decoder.columns()).encode())
-        manifest = parts.Manifest.model_validate({**manifest.model_dump(), "files": dict(sorted(self.files.items()))})
+        manifest = manifest.model_copy(update={"files": dict(sorted(self.files.items()))})
         (self.root / parts.FILE).write_bytes(strictjson.dumps(manifest.model_dump(mode="json")))
 
     def graph(self) -> tuple[parts.GraphPart, Session]:
@@ -190,7 +190,6 @@ class _Writer:
             modality=item.info.modality,
             columns=item.info.columns,
             types=dict(item.info.types),
-            many_columns=item.many_columns,
             optional=item.optional,
             processor=parts.ProcessorPart(
                 op=processor.op,
@@ -210,8 +209,7 @@ class _Writer:
     def golden(self, session: Session) -> parts.GoldenPart | None:
         """Runs the golden rows that can be used, and stores them with their arrays and answers."""
         readers = [
-            RuntimeInput(item.info.name, item.slug, item.info.columns, item.many_columns, item.processor)
-            for item in self.content.inputs
+            RuntimeInput(item.info.name, item.slug, item.info.columns, item.processor) for item in self.content.inputs
         ]
         rows = []
         columns = list(dict.fromkeys(column for reader in readers for column in reader.columns))

@@ -16,10 +16,10 @@ from automm.errors import AutommError, PackageError
 from automm.runtime import ops
 from automm.runtime.files import PackageFiles
 from automm.runtime.manifest import InputPart
-from automm.runtime.media import resolve_cells
+from automm.runtime.media import input_cells
 from automm.runtime.state import join_state
 
-Cells = list[Any] | dict[str, list[Any]]
+Cells = dict[str, list[Any]]
 
 
 def load_processor(part: InputPart, files: PackageFiles) -> Processor:
@@ -55,12 +55,11 @@ class RuntimeInput:
         name: Input name.
         slug: Prefix of its arrays.
         columns: The columns it reads.
-        many_columns: Whether the processor takes the columns by name.
         processor: The fitted processor.
     """
 
-    def __init__(self, name: str, slug: str, columns: Sequence[str], many_columns: bool, processor: Processor) -> None:
-        self.name, self.columns, self.many_columns, self.processor = name, tuple(columns), many_columns, processor
+    def __init__(self, name: str, slug: str, columns: Sequence[str], processor: Processor) -> None:
+        self.name, self.columns, self.processor = name, tuple(columns), processor
         self._prefix = f"{slug}."
         self._present = f"{slug}.present"
         single = len(self.columns) == 1
@@ -83,7 +82,7 @@ class RuntimeInput:
         Raises:
             PackageError: If the processor gives another number of rows than it was given.
         """
-        cells = self._cells(table, rows)
+        cells = {name: [_clean(cell) for cell in table[name]] for name in self.columns}
         reasons: dict[int, str] = {}
         while True:
             try:
@@ -100,54 +99,34 @@ class RuntimeInput:
                 if not new.keys() - reasons.keys():
                     raise
             reasons.update({at: self._named(reason) for at, reason in new.items()})
-            for at in new:
-                self._erase(cells, at)
+            for column in cells.values():
+                for at in new:
+                    column[at] = None
         arrays = {self._prefix + name: array for name, array in found.items()}
         for name, array in arrays.items():
             if len(array) != rows:
                 raise PackageError(f"input {self.name!r}: {len(array)} rows of {name} for {rows} cells")
-        arrays[self._present] = np.fromiter(self._presence(cells, rows), bool, rows)
+        present = [any(cell is not None for cell in row) for row in zip(*cells.values(), strict=True)]
+        arrays[self._present] = np.array(present, bool)
         return arrays, reasons
 
     def _named(self, reason: str) -> str:
         return reason if reason.startswith("column ") else f"{self._where}: {reason}"
 
     def _process(self, cells: Cells, folder: Path | None) -> dict[str, np.ndarray]:
-        resolved: Any = cells
-        if self.processor.media and not isinstance(cells, dict):
-            resolved = resolve_cells(self.processor, cells, folder)
-        return self.processor(resolved)
+        return self.processor(input_cells(self.processor, self.columns, cells, folder))
 
     def _raising(self, cells: Cells, rows: int, folder: Path | None) -> dict[int, str]:
         """Row by row: the positions where the processor raises, so that one odd cell does not cost the whole batch."""
         found = {}
         for at in range(rows):
-            one: Cells = {c: [v[at]] for c, v in cells.items()} if isinstance(cells, dict) else [cells[at]]
             try:
-                self._process(one, folder)
+                self._process({name: [column[at]] for name, column in cells.items()}, folder)
             except BadCells as problem:
                 found[at] = next(iter(problem.reasons.values()), "cannot be used")
             except Exception as problem:
                 found[at] = f"{self.processor.op} raised {type(problem).__name__}: {problem}"
         return found
-
-    def _cells(self, table: Mapping[str, Sequence[Any]], rows: int) -> Cells:
-        columns = {name: [_clean(cell) for cell in table[name]] for name in self.columns}
-        if self.many_columns:
-            return columns
-        if len(self.columns) == 1:
-            return columns[self.columns[0]]
-        lists = [[cells[at] for cells in columns.values()] for at in range(rows)]
-        return [None if all(item is None for item in cell) else cell for cell in lists]
-
-    def _presence(self, cells: Cells, rows: int) -> list[bool]:
-        if isinstance(cells, dict):
-            return [any(column[at] is not None for column in cells.values()) for at in range(rows)]
-        return [cell is not None for cell in cells]
-
-    def _erase(self, cells: Cells, at: int) -> None:
-        for column in cells.values() if isinstance(cells, dict) else (cells,):
-            column[at] = None
 
 
 def _clean(cell: Any) -> Any:

@@ -74,7 +74,6 @@ class InputPart(_Part):
 
     Attributes:
         slug: Prefix of its arrays in the graph.
-        many_columns: Whether its processor takes the columns by name (else one cell, or the list of their cells).
         optional: Whether it was ever missing in the training rows.
         arrays: Array name → specification.
         limits: What the processor refuses: name → bound.
@@ -85,7 +84,6 @@ class InputPart(_Part):
     modality: str
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     types: dict[str, str]
-    many_columns: bool
     optional: bool
     processor: ProcessorPart
     arrays: dict[str, ArrayPart]

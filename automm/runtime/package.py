@@ -145,10 +145,7 @@ def open_package(
         if set(session.inputs) != set(graph.inputs) or set(session.outputs) != set(graph.outputs):
             raise PackageError(f"{graph.file}: its inputs and outputs are not the ones in the manifest")
         graphs[name] = session
-    inputs = [
-        RuntimeInput(part.name, part.slug, part.columns, part.many_columns, load_processor(part, files))
-        for part in manifest.inputs
-    ]
+    inputs = [RuntimeInput(part.name, part.slug, part.columns, load_processor(part, files)) for part in manifest.inputs]
     package = Package(root, manifest, digest, files, inputs, graphs, _load_decoder(manifest.decoder))
     if verify == "goldens":
         from automm.runtime.goldens import check_goldens

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from automm.errors import DataError, PackageError
 from automm.runtime.package import Package, open_package
 
 Table = Mapping[str, Sequence[Any]]
+Numbers = Sequence[int] | np.ndarray
 
 
 @dataclass
@@ -100,11 +103,11 @@ class Predictor:
 
     def predict_chunks(
         self,
-        chunks: Iterable[tuple[Sequence[int], Table]],
+        chunks: Iterable[tuple[Numbers, Table]],
         *,
         folder: Path | str | None = None,
         allow_missing: bool = False,
-    ) -> Iterator[tuple[Sequence[int], Predictions]]:
+    ) -> Iterator[tuple[Numbers, Predictions]]:
         """Predicts a table that streams in, holding one chunk at a time.
 
         Args:
