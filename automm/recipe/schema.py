@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automm.core.config import Config, Tune
+from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 from automm.recipe.components import leaf_types
 from automm.recipe.keys_data import METHODS
 from automm.recipe.keys_model import remedies
 from automm.recipe.keys_run import GATES, MOST_SEED, MOST_TRIALS
+from automm.recipe.walk import metric_names
 from automm.train.config import TrainConfig
 
 Schema = dict[str, Any]
@@ -38,7 +40,8 @@ def recipe_schema(registry: Registry) -> Schema:
         definitions[kind] = {"anyOf": [_words(_entries(registry, kind)), *({"$ref": _ref(kind, n)} for n in names)]}
         for name, entry in _entries(registry, kind).items():
             title = {"const": name, "description": _about(entry)}
-            fields = _fields(entry.cls.Config, f"{kind}.{name}", definitions)
+            with blamed(registry, entry.cls, "Config"):
+                fields = _fields(entry.cls.Config, f"{kind}.{name}", definitions)
             definitions[f"{kind}.{name}"] = _object({"name": title, **fields}, ["name", *_required(entry.cls.Config)])
     encoders = {
         name: _one_or_more({"anyOf": [_words(mine), *({"$ref": _ref("encoder", n)} for n in mine)]})
@@ -47,7 +50,7 @@ def recipe_schema(registry: Registry) -> Schema:
     }
     modality = {"anyOf": [_words(_entries(registry, "modality")), {"enum": _types(registry)}]}
     definitions["modality"] = modality
-    metrics = _metrics(registry)
+    metrics = list(metric_names(registry))
     comparison = {"type": "string", "pattern": r"^ *(>=|<=|>|<) *[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)? *$"}
     keys: Schema = {
         "task": _say("What is predicted; by default inferred from the target.", {"$ref": "#/definitions/task"}),
@@ -198,11 +201,6 @@ def _encoders_of(registry: Registry, modality: str) -> dict[str, Entry]:
 
 def _types(registry: Registry) -> list[str]:
     return sorted({name for entry in registry.all("modality") for name in getattr(entry.cls, "types", ())})
-
-
-def _metrics(registry: Registry) -> list[str]:
-    tasks: list[Any] = [entry.cls for entry in registry.all("task")]
-    return list(dict.fromkeys(name for task in tasks for name in task.metric_names()))
 
 
 def _ref(kind: str, name: str) -> str:

@@ -137,12 +137,17 @@ class Walk:
 
     def metrics(self) -> dict[str, bool]:
         """Metric name → larger is better, of the named task or of all tasks."""
-        found: dict[str, bool] = {}
-        tasks: list[Any] = [self.task] if self.task else [entry.cls for entry in self.registry.all("task")]
-        for task in tasks:
-            with blamed(self.registry, task, "metric_names"):
-                found.update(task.metric_names())
-        return found
+        return metric_names(self.registry, self.task)
+
+
+def metric_names(registry: Registry, task: Any = None) -> dict[str, bool]:
+    """Metric name → larger is better, of one task or of all."""
+    found: dict[str, bool] = {}
+    tasks: list[Any] = [task] if task else [entry.cls for entry in registry.all("task")]
+    for cls in tasks:
+        with blamed(registry, cls, "metric_names"):
+            found.update(cls.metric_names())
+    return found
 
 
 def kind(node: Node) -> str:
