@@ -36,15 +36,14 @@ def recipe_schema(registry: Registry) -> Schema:
     """
     definitions: Schema = {"column": NAME, "columns": NAMES}
     for kind in KINDS:
-        names = registry.names(kind)
-        definitions[kind] = {"anyOf": [_words(_entries(registry, kind)), *({"$ref": _ref(kind, n)} for n in names)]}
+        definitions[kind] = _choice(_entries(registry, kind))
         for name, entry in _entries(registry, kind).items():
             title = {"const": name, "description": _about(entry)}
             with blamed(registry, entry.cls, "Config"):
                 fields = _fields(entry.cls.Config, f"{kind}.{name}", definitions)
             definitions[f"{kind}.{name}"] = _object({"name": title, **fields}, ["name", *_required(entry.cls.Config)])
     encoders = {
-        name: _one_or_more({"anyOf": [_words(mine), *({"$ref": _ref("encoder", n)} for n in mine)]})
+        name: _one_or_more(_choice(mine))
         for name in registry.names("modality")
         if (mine := _encoders_of(registry, registry.get("modality", name).name))
     }
@@ -203,8 +202,10 @@ def _types(registry: Registry) -> list[str]:
     return sorted({name for entry in registry.all("modality") for name in getattr(entry.cls, "types", ())})
 
 
-def _ref(kind: str, name: str) -> str:
-    return f"#/definitions/{kind}.{name}"
+def _choice(entries: Mapping[str, Entry]) -> Schema:
+    """A component by its bare name, unless it has fields without a default, or with fields."""
+    bare = {name: entry for name, entry in entries.items() if not _required(entry.cls.Config)}
+    return {"anyOf": [_words(bare), *({"$ref": f"#/definitions/{e.kind}.{name}"} for name, e in entries.items())]}
 
 
 def _about(entry: Entry) -> str:
@@ -244,7 +245,7 @@ def _field(body: Schema, annotation: Any, tune: Tune | None) -> Schema:
         step = {**bound, "exclusiveMinimum": 0}
         parts = {"low": {**bound, **limits}, "high": {**bound, **limits}, "log": {"type": "boolean"}, "step": step}
         ways.append(_object(parts, ["low", "high"]))
-    words = [body.get("description", "")]
+    words = [" ".join(body.get("description", "").split())]
     if tune is not None:
         what = list(tune.choices) if tune.choices is not None else f"{tune.low} to {tune.high}"
         words.append(f"Searched by default: {what}{', on a log scale' * tune.log}.")
