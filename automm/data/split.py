@@ -39,7 +39,7 @@ def split_rows(
     if table.rows < np.count_nonzero(shares):
         raise DataError(f"{table.name}: {table.rows} rows cannot be split in {np.count_nonzero(shares)} parts")
     random = np.random.default_rng(seed)
-    classes = _classes(target) if stratified and target is not None else np.zeros(table.rows, np.int64)
+    classes = strata(target) if stratified and target is not None else np.zeros(table.rows, np.int64)
     if spec.method == "time":
         part = _by_time(table, str(spec.column), shares)
     elif spec.method == "group":
@@ -49,7 +49,7 @@ def split_rows(
     return {name: np.flatnonzero(part == at) for at, name in enumerate(PARTS)}
 
 
-def _classes(target: Sequence[Any] | np.ndarray) -> np.ndarray:
+def strata(target: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Class number per row. A row with several labels counts for its rarest one."""
     if isinstance(target, np.ndarray) and target.ndim == 2:
         labels = target > 0

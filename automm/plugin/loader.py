@@ -33,12 +33,14 @@ class PluginStatus:
         state: loaded, broken (raised), unavailable (a package is missing), blocked (`--block`) or outdated (other API).
         reason: Why it is not loaded.
         details: The traceback, for `--debug`.
+        file: The local file it came from; None for an installed plugin.
     """
 
     owner: Owner
     state: State
     reason: str = ""
     details: str = ""
+    file: Path | None = None
 
 
 @dataclass
@@ -114,6 +116,7 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
     for file in files:
         owner = Owner("local", str(file.name), "0")
         status = _load(plugins, owner, lambda file=file: _import_file(file))
+        status.file = file
         plugins.statuses.append(status)
         if status.state != "loaded":
             raise PluginError(f"{file}: {status.reason}")

@@ -18,8 +18,10 @@ LARGEST_JSON = 512 * 2**20
 LARGEST_HEADER = 10_000
 
 
-def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """State → plain JSON and the arrays it points to. Keys that begin with "_" are caches and are left out.
+def split_state(state: Mapping[str, Any], *, caches: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """State → plain JSON and the arrays it points to.
+
+    Keys that begin with "_" are caches (what an encoder starts from, say): packages leave them out, runs keep them.
 
     Raises:
         ValueError: If a value is neither JSON nor a numeric array; the message says where.
@@ -49,7 +51,7 @@ def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.
             f"state {where}: {type(value).__name__} cannot be stored; use strings, numbers, lists, dicts, arrays"
         )
 
-    kept = {key: item for key, item in state.items() if not str(key).startswith("_")}
+    kept = {key: item for key, item in state.items() if caches or not str(key).startswith("_")}
     return {key: plain(item, str(key)) for key, item in kept.items()}, arrays
 
 

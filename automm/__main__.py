@@ -1,0 +1,5 @@
+"""`python -m automm`, for launchers such as `torchrun -m`."""
+
+from automm.cli.main import main
+
+main()

@@ -1,0 +1,93 @@
+"""`automm fit`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from automm.errors import ExitCode, MissingExtraError
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/<recipe name>.")
+@click.option("--nproc", type=click.IntRange(1), help="Processes on this machine (wraps torchrun).")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@click.option("--quiet", is_flag=True, help="Show nothing while it works.")
+@click.option("--block", multiple=True, metavar="NAME", help="Leave a plugin out.")
+@click.option("--plugin", "files", multiple=True, type=click.Path(path_type=Path), help="Load a local plugin file.")
+@click.option("--strict", is_flag=True, help="A broken plugin is an error even if the recipe does not need it.")
+def command(
+    recipe: Path,
+    out: Path | None,
+    nproc: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    block: tuple[str, ...],
+    files: tuple[Path, ...],
+    strict: bool,
+) -> int:
+    """Fit RECIPE: train, choose the best, write a verified package to OUT/package and OUT/summary.json.
+
+    Running the same command again goes on where it stopped.
+    """
+    if dry_run:
+        from automm.cli.plan import show_plan
+
+        show_plan(recipe, block, files, strict, probe=False)
+        return ExitCode.OK
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("lightning") is None:
+        raise MissingExtraError(
+            "fit needs torch and lightning, which the base install leaves out: pip install 'automm[train]'"
+        )
+    from automm.orchestrate import FitOptions, fit, in_job, launch, run_folder
+
+    if nproc and nproc > 1 and not in_job():
+        return launch(_without_nproc(sys.argv[1:]), nproc, run_folder(recipe, out))
+    summary = fit(recipe, FitOptions(out, block, files, strict, quiet))
+    if summary and as_json:
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    elif summary and not quiet:
+        for line in outcome(summary):
+            click.echo(line)
+    return ExitCode.OK
+
+
+def outcome(summary: dict[str, object]) -> list[str]:
+    """The lines that end a run: each modality alone, the winner, the test metrics, the package."""
+    metric = str(summary["metric"])
+    valid, test, baselines = summary["valid"], summary["test"], summary["baselines"]
+    assert isinstance(valid, dict)
+    assert isinstance(test, dict)
+    assert isinstance(baselines, dict)
+    lines = [f"{name:<24} valid {metric} {_number(value)}" for name, value in baselines.items()]
+    best = summary["best"]
+    assert isinstance(best, dict)
+    lines.append(f"{'winner: trial ' + str(best['name']):<24} valid {metric} {_number(valid.get(metric))}")
+    if test:
+        lines.append(f"{'':<24} test  " + ", ".join(f"{k} {_number(v)}" for k, v in test.items()))
+    lines.append(f"package: {summary['package']} ({summary['size_mb']} MB, {summary['latency_ms']} ms per row)")
+    return lines
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "–"
+
+
+def _without_nproc(arguments: list[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--nproc":
+            skip = True
+        elif not argument.startswith("--nproc="):
+            kept.append(argument)
+    return kept

@@ -1,0 +1,180 @@
+"""The multimodal model: encoders → fusion → head, and what of it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automm.core.features import Features
+from automm.core.kinds import Encoder, Fusion, Graph, Task
+from automm.core.processor import Processor
+from automm.errors import PluginError
+from automm.plugin.blame import blamed
+from automm.plugin.registry import Registry
+
+
+class MultimodalModel(nn.Module):
+    """Encodes every input, masks what is missing, fuses, and applies the task's head.
+
+    Args:
+        encoders: Input slug → encoder.
+        fusion: Joins the inputs.
+        head: Joint features → output [batch, size].
+        registry: To name the owner of a component that raises.
+    """
+
+    def __init__(
+        self, encoders: Mapping[str, Encoder], fusion: Fusion, head: nn.Module, registry: Registry
+    ) -> None:
+        super().__init__()
+        self._registry = registry
+        self.encoders = nn.ModuleDict(encoders)
+        self.fusion = fusion
+        self.head = head
+
+    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Features]:
+        """Encodes a batch; a missing cell is an all-False mask over zero tokens.
+
+        Args:
+            batch: "slug.array" → [batch, …], and "slug.present" → bool [batch].
+        """
+        found = {}
+        for slug, encoder in self.encoders.items():
+            prefix = f"{slug}."
+            arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
+            present = arrays.pop("present")
+            with blamed(self._registry, type(encoder), "forward"):
+                tokens, mask = encoder(arrays)
+            _check(encoder, tokens, mask)
+            mask = mask & present[:, None]  # [batch, time]
+            found[slug] = Features(torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)), mask)
+        return found
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """A batch → output [batch, size]."""
+        features = self.features(batch)
+        with blamed(self._registry, type(self.fusion), "forward"):
+            joint = self.fusion(features)
+        _check(self.fusion, *joint)
+        return self.head(joint)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> MultimodalModel:
+        """As `nn.Module.train`; frozen encoders stay in eval mode (their dropout and statistics are frozen too)."""
+        super().train(mode)
+        for encoder in self.encoders.values():
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.eval()
+        return self
+
+
+class AnswerModel(nn.Module):
+    """The graph of a package: the model with the task's answer (softmax, inverse transform) at its end."""
+
+    def __init__(self, model: MultimodalModel, task: Task) -> None:
+        super().__init__()
+        self.model = model
+        self._task = task
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch → answers by name, [batch, …] each."""
+        return self._task.answer(self.model(batch))
+
+
+def build_model(
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
+) -> MultimodalModel:
+    """Makes the model of a resolved configuration.
+
+    Args:
+        resolved: Plain JSON; `resolved["encoders"]` has one entry per slug.
+        processors: Input slug → fitted processor.
+        task: The fitted task.
+        registry: Where components are looked up.
+
+    Raises:
+        PluginError: If a component raises, or forgets to set its width.
+    """
+    encoders: dict[str, Encoder] = {}
+    for slug, choice in resolved["encoders"].items():
+        cls: type[Encoder] = registry.get("encoder", choice["name"])
+        with blamed(registry, cls, "__init__"):
+            config = cls.Config.model_validate(choice["config"])
+            encoders[slug] = cls(config, processors[slug])
+        adapt(encoders[slug], choice["config"]["adapt"])
+    widths = {slug: _width(encoder) for slug, encoder in encoders.items()}
+    fusion_cls: type[Fusion] = registry.get("fusion", resolved["fusion"]["name"])
+    with blamed(registry, fusion_cls, "__init__"):
+        fusion = fusion_cls(fusion_cls.Config.model_validate(resolved["fusion"]["config"]), widths)
+    with blamed(registry, type(task), "head"):
+        head = task.head(_width(fusion))
+    return MultimodalModel(encoders, fusion, head, registry)
+
+
+def _width(component: Encoder | Fusion) -> int:
+    width = getattr(component, "width", None)
+    if not isinstance(width, int) or width < 1:
+        raise PluginError(f"{component.kind} {component.name!r} must set self.width in __init__, it is {width!r}")
+    return width
+
+
+def _check(component: Encoder | Fusion, tokens: Tensor, mask: Tensor) -> None:
+    if tokens.ndim != 3 or mask.ndim != 2 or tokens.shape[2] != component.width:
+        raise PluginError(
+            f"{component.kind} {component.name!r} must give tokens [batch, time, {component.width}] (its width) and a "
+            f"mask [batch, time]; it gave {list(tokens.shape)} and {list(mask.shape)}"
+        )
+
+
+def adapt(encoder: Encoder, how: str) -> None:
+    """Freezes what `adapt` says: `none` everything, `last_N` all but the last N layers, `full` nothing."""
+    if how == "full":
+        return
+    encoder.requires_grad_(False)
+    if how.startswith("last_"):
+        for layer in encoder.layers()[-int(how.removeprefix("last_")) :]:
+            layer.requires_grad_(True)
+
+
+def parameter_groups(
+    model: MultimodalModel, resolved: Mapping[str, Any], registry: Registry, loss: nn.Module
+) -> list[dict[str, Any]]:
+    """Optimiser groups: pretrained weights learn slower; biases, norms and embeddings of one axis don't decay."""
+    train = resolved["train"]
+    pretrained: set[int] = set()
+    for slug, choice in resolved["encoders"].items():
+        cls = registry.get("encoder", choice["name"])
+        if cls.pretrained(cls.Config.model_validate(choice["config"])):
+            pretrained |= {id(parameter) for parameter in model.encoders[slug].parameters()}
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for parameter in _trained(model, loss):
+        groups.setdefault((id(parameter) in pretrained, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": train["pretrained_learning_rate"] if slow else train["learning_rate"],
+            "weight_decay": train["weight_decay"] if decay else 0.0,
+        }
+        for (slow, decay), parameters in sorted(groups.items())
+    ]
+
+
+def _trained(*modules: nn.Module) -> Iterator[Tensor]:
+    for module in modules:
+        yield from (parameter for parameter in module.parameters() if parameter.requires_grad)
+
+
+def answer_graph(
+    model: MultimodalModel, task: Task, processors: Mapping[str, Processor], example: dict[str, Tensor]
+) -> Graph:
+    """What an exporter is given: the model with its answers, an example batch and the sizes that vary."""
+    dynamic: dict[str, dict[int, str]] = {}
+    for slug, processor in processors.items():
+        for name, spec in processor.specs().items():
+            axes = {i + 1: f"{slug}_{size}" for i, size in enumerate(spec.shape) if isinstance(size, str)}
+            dynamic[f"{slug}.{name}"] = {0: "batch", **axes}
+        dynamic[f"{slug}.present"] = {0: "batch"}
+    module = AnswerModel(model, task).eval()
+    return Graph(module, {key: example[key] for key in dynamic}, dynamic)

@@ -1,0 +1,114 @@
+"""From recipe, data and plugins to the plan."""
+
+from __future__ import annotations
+
+from automm.core.cells import slugs
+from automm.core.kinds import Task
+from automm.core.space import Space
+from automm.errors import RecipeError
+from automm.plan.candidates import Chooser, ranges, task_space
+from automm.plan.model import Candidates, Plan, PlannedInput, context_of
+from automm.plan.prepare import Prepared
+from automm.plugin.registry import Registry
+from automm.recipe.model import Recipe
+from automm.train.config import TrainConfig
+
+
+def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
+    """Completes a recipe.
+
+    Args:
+        recipe: The recipe.
+        registry: The components.
+        prepared: The data side.
+
+    Raises:
+        RecipeError: If the recipe and the data (or two keys of the recipe) contradict each other.
+    """
+    task, searching = prepared.task, recipe.search is not None
+    inputs = _inputs(recipe, prepared)
+    target = task.target()
+    rows = {part: len(content.rows) for part, content in prepared.parts.items()}
+    context = context_of(inputs, task=task.name, rows=rows["train"], target=target, needs=task.needs)
+    chooser = Chooser(registry, context, searching)
+    encoders = {}
+    for item in inputs:
+        if item.group not in encoders:
+            named = recipe.model.encoders.get(item.group, ())
+            encoders[item.group] = chooser.encoders(item.modality, named)
+    losses = chooser.losses(recipe.model.loss, recipe.imbalance, target.kind, target.imbalance)
+    candidates = Candidates(
+        task=task_space(task, searching),
+        encoders=encoders,
+        fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
+        loss=losses,
+        train=_train(recipe, searching),
+    )
+    metric, maximize = _metric(recipe, task)
+    remedies = len({choice.remedy for choice in losses})
+    return Plan(
+        recipe=recipe.name,
+        task=task.name,
+        task_reason=prepared.task_reason,
+        target=recipe.target.columns,
+        inputs=inputs,
+        left_out={**prepared.inference.left_out, **chooser.left_out},
+        rows=rows,
+        classes=dict(zip(target.names, target.counts, strict=True)) if target.counts else {},
+        metric=metric,
+        maximize=maximize,
+        candidates=candidates,
+        searching=searching,
+        trials=_trials(recipe, remedies),
+        time=recipe.search.time if recipe.search else None,
+        seed=recipe.seed,
+        data={part: content.table.digest for part, content in prepared.parts.items()},
+        warnings=tuple(prepared.warnings),
+    )
+
+
+def _inputs(recipe: Recipe, prepared: Prepared) -> tuple[PlannedInput, ...]:
+    infos = prepared.inference.inputs
+    named = slugs([info.name for info in infos])
+    for key in recipe.model.encoders:
+        if key not in {info.name for info in infos} | {info.modality for info in infos}:
+            raise RecipeError(
+                f"model.encoders: {key!r} is neither an input nor a modality of the data "
+                f"(there are: {', '.join(f'{info.name} ({info.modality})' for info in infos)})"
+            )
+    return tuple(
+        PlannedInput(
+            name=info.name,
+            slug=named[info.name],
+            modality=info.modality,
+            columns=info.columns,
+            types=info.types,
+            reason=prepared.inference.reasons.get(info.name, ""),
+            group=info.name if info.name in recipe.model.encoders else info.modality,
+        )
+        for info in infos
+    )
+
+
+def _train(recipe: Recipe, searching: bool) -> dict[str, Space]:
+    return ranges(TrainConfig, recipe.train, searching)
+
+
+def _metric(recipe: Recipe, task: Task) -> tuple[str, bool]:
+    names = type(task).metric_names()
+    metric = recipe.metric or next(iter(names))
+    for name in (metric, *(gate.metric for gate in recipe.require)):
+        if name not in names and name not in ("latency_ms", "size_mb"):
+            raise RecipeError(f"metric {name!r} is not one of task {task.name!r}: {', '.join(names)}")
+    if metric not in names:
+        raise RecipeError(f"metric: {metric!r} can be required, but it cannot choose the model")
+    return metric, names[metric]
+
+
+DEFAULT_TRIALS = 20
+
+
+def _trials(recipe: Recipe, remedies: int) -> int | None:
+    if recipe.search is None:
+        return remedies
+    return recipe.search.trials or (None if recipe.search.time else DEFAULT_TRIALS)

@@ -1,0 +1,192 @@
+"""What a trial may choose from: the recipe's candidates, or all that suit, with their search ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from automm.core.component import Component
+from automm.core.config import Config, Tune
+from automm.core.kinds import Encoder, Fusion, Loss, Task
+from automm.core.profile import Context
+from automm.core.space import Choices, ComponentSpace, Fixed, Range, Space
+from automm.errors import RecipeError
+from automm.plan.model import LossChoice
+from automm.plugin.registry import Entry, Registry
+
+PLAIN = "none"
+RESAMPLE = "resample"
+AUTO = "auto"
+
+
+def tuned(tune: Tune, integer: bool) -> Space:
+    """A component's own search range."""
+    if tune.choices is not None:
+        return Choices(values=tune.choices)
+    assert tune.low is not None
+    assert tune.high is not None
+    return Range(low=tune.low, high=tune.high, log=tune.log, step=tune.step, integer=integer)
+
+
+def ranges(config: type[Config], fields: dict[str, Space], searching: bool) -> dict[str, Space]:
+    """The recipe's fields and, when searching, the ranges of the other fields.
+
+    Without a search a list stands for its first value and a range for the field's default.
+    """
+    if not searching:
+        return {name: _first(config, name, space) for name, space in fields.items()}
+    own = {
+        name: tuned(tune, config.model_fields[name].annotation is int)
+        for name, tune in config.tunes().items()
+        if name not in fields
+    }
+    return {**own, **fields}
+
+
+def _first(config: type[Config], name: str, space: Space) -> Fixed:
+    if isinstance(space, Fixed):
+        return space
+    if isinstance(space, Choices):
+        return Fixed(value=space.values[0])
+    default = config.model_fields[name].default
+    inside = isinstance(default, int | float) and space.low <= default <= space.high
+    return Fixed(value=default if inside else (int(space.low) if space.integer else space.low))
+
+
+def defaults(component: ComponentSpace) -> dict[str, Any]:
+    """The fixed fields; a validation of the rest is up to the component's defaults."""
+    return {name: space.value for name, space in component.fields.items() if isinstance(space, Fixed)}
+
+
+class Chooser:
+    """Picks candidates of a kind and notes why others are left out.
+
+    Attributes:
+        left_out: Component → reason.
+    """
+
+    def __init__(self, registry: Registry, context: Context, searching: bool) -> None:
+        self._registry, self._context, self._searching = registry, context, searching
+        self.left_out: dict[str, str] = {}
+
+    def encoders(self, modality: str, named: Sequence[ComponentSpace]) -> tuple[ComponentSpace, ...]:
+        """Candidates for the inputs of a modality."""
+        entries = [e for e in self._registry.all("encoder") if _as(Encoder, e).modality == modality]
+        return self._pick(entries, named, f"encoder for {modality}")
+
+    def fusions(self, named: Sequence[ComponentSpace], needs: str, inputs: int) -> tuple[ComponentSpace, ...]:
+        """Candidates that give what the task needs; with one input only the default."""
+        entries = []
+        for entry in self._registry.all("fusion"):
+            gives = _as(Fusion, entry).gives
+            if needs in gives:
+                entries.append(entry)
+            else:
+                self.left_out[f"fusion {entry.name}"] = f"it gives {' or '.join(sorted(gives))}, the task needs {needs}"
+        chosen = self._pick(entries, named, "fusion")
+        if inputs == 1 and not named and len(chosen) > 1:
+            self.left_out.update({f"fusion {c.name}": "there is one input, nothing to fuse" for c in chosen[1:]})
+            chosen = chosen[:1]
+        return chosen
+
+    def losses(
+        self, named: Sequence[ComponentSpace], remedies: Sequence[str], kind: str, imbalance: float
+    ) -> tuple[LossChoice, ...]:
+        """Losses with the imbalance remedies of the recipe.
+
+        Raises:
+            RecipeError: If a remedy has no loss, or contradicts the named losses.
+        """
+        entries = []
+        for entry in self._registry.all("loss"):
+            if kind in _as(Loss, entry).targets:
+                entries.append(entry)
+            elif any(c.name == entry.name for c in named):
+                raise RecipeError(f"model.loss: {entry.name!r} does not fit task {self._context.task!r}")
+            else:
+                self.left_out[f"loss {entry.name}"] = f"the task is {self._context.task}"
+        by_remedy = {
+            remedy: [e for e in entries if _as(Loss, e).remedy == remedy]
+            for remedy in sorted({_as(Loss, e).remedy or "" for e in entries} - {""})
+        }
+        plain = [e for e in entries if _as(Loss, e).remedy is None]
+        if AUTO in remedies:
+            if not self._context.target or not self._context.target.counts:
+                remedies = [PLAIN]
+            elif imbalance < 1.5:
+                self.left_out["imbalance remedies"] = f"the classes are balanced ({imbalance:.1f} : 1)"
+                remedies = [PLAIN]
+            else:
+                remedies = [PLAIN, *by_remedy, RESAMPLE]
+        choices: list[LossChoice] = []
+        for remedy in remedies:
+            if remedy in (PLAIN, RESAMPLE):
+                sampling = "over" if remedy == RESAMPLE else "none"
+                picked = self._pick(entries if named else plain, named, "loss")
+            elif named:
+                raise RecipeError(
+                    f"imbalance: {remedy!r} chooses the loss, but model.loss names {named[0].name!r}; remove one of them"
+                )
+            elif not by_remedy.get(remedy):
+                raise RecipeError(
+                    f"imbalance: no loss with remedy {remedy!r} fits task {self._context.task!r} "
+                    f"(there are: none, resample, {', '.join(by_remedy) or 'no others'})"
+                )
+            else:
+                sampling, picked = "none", self._pick(by_remedy[remedy], (), "loss")
+            if not self._searching or not named:
+                picked = picked if self._searching and remedy == PLAIN else picked[:1]
+            suffix = "+resample" if sampling != "none" else ""
+            choices += [
+                LossChoice(key=c.name + suffix, component=c, sampling=sampling, remedy=remedy) for c in picked
+            ]
+        return tuple({choice.key: choice for choice in choices}.values())
+
+    def _pick(self, entries: list[Entry], named: Sequence[ComponentSpace], what: str) -> tuple[ComponentSpace, ...]:
+        """The named components, or all suited ones, the preferred first; one of them when nothing is searched."""
+        if named:
+            picked = [(c, self._registry.get(c_kind(entries, what), c.name)) for c in named]
+            for component, cls in picked:
+                reason = self._unsuited(cls, defaults(component))
+                if reason:
+                    raise RecipeError(f"{what}: {component.name!r} does not fit: {reason}")
+        else:
+            picked = []
+            for entry in sorted(entries, key=lambda e: (-getattr(e.cls, "preference", 0.0), e.name)):
+                reason = self._unsuited(entry.cls, {})
+                if reason:
+                    self.left_out[f"{what} {entry.name}"] = reason
+                else:
+                    picked.append((ComponentSpace(name=entry.name), entry.cls))
+        if not picked:
+            reasons = "; ".join(f"{k}: {v}" for k, v in self.left_out.items() if k.startswith(what))
+            raise RecipeError(f"no {what} is left ({reasons or 'none is installed'})")
+        if not self._searching:
+            picked = picked[:1]
+        return tuple(
+            ComponentSpace(name=c.name, fields=ranges(cls.Config, c.fields, self._searching)) for c, cls in picked
+        )
+
+    def _unsuited(self, cls: type[Component], fields: dict[str, Any]) -> str | None:
+        try:
+            config = cls.Config.model_validate(fields)
+        except ValueError as problem:
+            return str(problem).splitlines()[-1].strip()
+        return cls.unsuited(self._context, config)
+
+
+def c_kind(entries: Sequence[Entry], what: str) -> str:
+    """The kind that `what` speaks of ("encoder for text" → "encoder")."""
+    return entries[0].kind if entries else what.split()[0]
+
+
+def _as(base: type[Any], entry: Entry) -> Any:
+    assert issubclass(entry.cls, base)
+    return entry.cls
+
+
+def task_space(task: Task, searching: bool) -> ComponentSpace:
+    """The task with its head's ranges; what the target fixed stays fixed."""
+    given = task.config.model_dump(mode="json", exclude_unset=True)
+    fields: dict[str, Space] = {name: Fixed(value=value) for name, value in given.items()}
+    return ComponentSpace(name=task.name, fields=ranges(type(task.config), fields, searching))

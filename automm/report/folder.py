@@ -1,0 +1,125 @@
+"""The run folder: its lock, the event log from which everything else is drawn, and files written whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from automm.errors import StorageError
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def finite(value: Any) -> Any:
+    """The same JSON value with None in place of NaN and infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes strict JSON, whole or not at all.
+
+    Raises:
+        StorageError: If the disk is full or not writable.
+    """
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class storage_errors:  # noqa: N801 - reads as a statement
+    """Turns a full or read-only disk into a `StorageError` that names the path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> None:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            hint = "free some space" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --out"
+            raise StorageError(
+                f"cannot write {self._path}: {problem.strerror}; {hint} and run the same command again"
+            ) from problem
+
+
+class RunFolder:
+    """One run's folder, used by one process at a time.
+
+    Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.journal`, `trials/<name>/`, `work/` (tables,
+    processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
+
+    Args:
+        path: The folder; made if absent.
+        listener: Is given every event.
+
+    Raises:
+        StorageError: If another process uses it, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, listener: Listener = lambda _: None) -> None:
+        self.path, self._listener = path, listener
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(f"another run is using {path}; wait for it, or choose another --out") from None
+        self._log = path / "events.jsonl"
+        self._mend()
+        self._began = time.monotonic()
+
+    def _mend(self) -> None:
+        """Ends a last line that a kill left unfinished, so that the next event starts on its own."""
+        if self._log.exists() and (data := self._log.read_bytes()) and not data.endswith(b"\n"):
+            with self._log.open("r+b") as file:
+                file.truncate(data.rfind(b"\n") + 1)
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Appends an event and shows it to the listener."""
+        entry = finite(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "elapsed": round(time.monotonic() - self._began, 3),
+                "event": event,
+                **facts,
+            }
+        )
+        with storage_errors(self._log), self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
+        self._listener(entry)
+
+    def trial(self, name: str) -> Path:
+        """The folder of a trial."""
+        return self.path / "trials" / name
+
+    def report(self, name: str) -> dict[str, Any] | None:
+        """The report of a trial that ended, None otherwise."""
+        path = self.trial(name) / "report.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def close(self) -> None:
+        """Lets another process use the folder."""
+        self._lock.close()

@@ -1,0 +1,103 @@
+"""Showing a run's events: a live line with rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Is given every event of the run."""
+
+    def __call__(self, event: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _trial(e: dict[str, Any]) -> str:
+    name, seconds = e["name"], f"{e['seconds']:.1f} s"
+    if e["state"] == "failed":
+        return f"trial {name} failed after {seconds}: {e['error']}"
+    best = " ← best" if e.get("best") else ""
+    return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f} ({e['epochs']} epochs, {seconds}){best}"
+
+
+LINES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "started": lambda e: f"recipe {e['recipe']} → {e['folder']}" + (" (going on)" if e["resumed"] else ""),
+    "planned": lambda e: "\n".join(f"  {line}" for line in e["lines"]),
+    "data": lambda e: f"data ready: {e['rows']} in {e['seconds']:.1f} s",
+    "bad_rows": lambda e: f"{e['count']} bad rows left out; see {e['file']}",
+    "trial": _trial,
+    "baseline": lambda e: f"baseline {e['name']}: {e['metric']} "
+    + (f"{e['value']:.4f}" if e["value"] is not None else f"failed: {e['error']}"),
+    "warning": lambda e: f"warning: {e['text']}",
+    "stopping": lambda e: f"stopping: {e['reason']}",
+    "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
+    "exporting": lambda e: "writing and verifying the package",
+    "finished": lambda e: f"{e['status']}: {e['package'] or 'no package'} in {e['wall_seconds']:.0f} s",
+}
+"""Event → the line that people read; other events are not shown."""
+
+
+class Plain:
+    """One line per event on standard error."""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] in LINES:
+            print(LINES[event["event"]](event), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Live:
+    """Lines as in `Plain`, with a status line below: trials done, best so far, time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.status import Status
+
+        self._console = Console(stderr=True, highlight=False)
+        self._status = Status("preparing", console=self._console)
+        self._status.start()
+        self._done, self._best = 0, ""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind in LINES:
+            self._console.print(LINES[kind](event), markup=False)
+        if kind == "trial":
+            self._done += 1
+            if event.get("best"):
+                self._best = f", best {event['metric']} {event['value']:.4f}"
+        if kind == "epoch":
+            left = f", {event['left']:.0f} s left" if event.get("left") is not None else ""
+            of = f" of {event['trials']}" if event.get("trials") else ""
+            self._status.update(
+                f"{self._done}{of} trials{self._best}{left} · {event['name']} epoch {event['epoch'] + 1}"
+            )
+
+    def close(self) -> None:
+        """Removes the status line."""
+        self._status.stop()
+
+
+def progress(quiet: bool = False) -> Progress:
+    """What suits this terminal."""
+    if quiet:
+        return _Quiet()
+    if sys.stderr.isatty():
+        try:
+            return Live()
+        except ImportError:
+            pass
+    return Plain()
+
+
+class _Quiet:
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Shows nothing."""
+
+    def close(self) -> None:
+        """Nothing to end."""

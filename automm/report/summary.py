@@ -1,0 +1,55 @@
+"""`summary.json`: the stable, documented outcome of a run."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import automm
+
+if TYPE_CHECKING:
+    from automm.orchestrate import Run
+
+
+def summary_of(
+    run: Run,
+    winner: dict[str, Any],
+    metrics: dict[str, Any],
+    *,
+    package: str,
+    latency_ms: float,
+    size_mb: float,
+    gates: list[dict[str, Any]],
+    verified_rows: int,
+    deviations: dict[str, float],
+) -> dict[str, Any]:
+    """The summary of a run that made a package; every key is documented in docs/run-folder.md."""
+    met = all(gate["met"] for gate in gates)
+    plan = run.plan
+    return {
+        "status": "ok" if met else "gate_missed",
+        "exit_code": 0 if met else 8,
+        "recipe": plan.recipe,
+        "task": plan.task,
+        "metric": plan.metric,
+        "valid": metrics["valid"],
+        "test": metrics.get("test", {}),
+        "trials": dict(Counter(report["state"] for report in run.reports)),
+        "best": {"name": winner["name"], "value": winner["value"], "resolved": winner["resolved"]},
+        "baselines": {report["name"]: report["value"] for report in run.baselines},
+        "wall_seconds": round(time.monotonic() - run.began, 3),
+        "package": package,
+        "latency_ms": round(latency_ms, 3),
+        "size_mb": round(size_mb, 3),
+        "gates": gates,
+        "verified": {"rows": verified_rows, "deviations": deviations},
+        "rows": plan.rows,
+        "bad_rows": run.prepared.ledger.bad(),
+        "warnings": list(plan.warnings),
+        "seed": plan.seed,
+        "plan": plan.digest,
+        "processes": run.ranks.world,
+        "versions": {"automm": automm.__version__, "python": platform.python_version()},
+    }

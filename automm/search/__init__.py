@@ -1,0 +1,1 @@
+"""Searching the plan's space with Optuna. Never imports `train`."""

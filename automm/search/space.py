@@ -1,0 +1,163 @@
+"""From a plan's candidates to resolved configurations: first the component, then only its own fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from automm.core.config import Config
+from automm.core.space import Choices, ComponentSpace, Fixed, Space
+from automm.errors import PluginError
+from automm.plan.model import LossChoice, Plan
+from automm.plugin.registry import Registry
+from automm.train.config import TrainConfig
+
+
+class Trial(Protocol):
+    """The part of an Optuna trial that is used here."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+
+class Preferred:
+    """Answers every question of `resolve` with the first candidate and the fields' defaults: the default trial.
+
+    Args:
+        loss: Key of the loss to take, for the first trial of each imbalance remedy.
+    """
+
+    def __init__(self, loss: str | None = None) -> None:
+        self._loss = loss
+        self.params: dict[str, Any] = {}
+
+    def component(self, name: str, keys: Sequence[str]) -> str:
+        """The first candidate."""
+        key = self._loss if name == "loss" and self._loss in keys else keys[0]
+        if len(keys) > 1:
+            self.params[name] = key
+        return str(key)
+
+
+def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
+    """Samples one resolved configuration.
+
+    Args:
+        plan: The plan.
+        registry: Where configurations are validated.
+        trial: An Optuna trial, or `Preferred` for the defaults.
+
+    Returns:
+        Plain JSON without choices left.
+    """
+    c = plan.candidates
+    encoders = {
+        group: _component("encoder", f"encoder.{group}", options, registry, trial)
+        for group, options in c.encoders.items()
+    }
+    loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
+    return {
+        "task": _fields("task", "task", c.task, registry, trial),
+        "encoders": {item.slug: encoders[item.group] for item in plan.inputs},
+        "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
+        "loss": _fields("loss", f"loss.{loss.key}", loss.component, registry, trial),
+        "sampling": loss.sampling,
+        "train": _values(TrainConfig, "train", c.train, trial),
+        "seed": plan.seed,
+    }
+
+
+def single(plan: Plan, resolved: dict[str, Any], slugs: Sequence[str]) -> dict[str, Any]:
+    """The same configuration with some of the inputs only, joined by the plan's first fusion."""
+    return {**resolved, "encoders": {slug: resolved["encoders"][slug] for slug in slugs}}
+
+
+def _choose(name: str, options: dict[str, Any], trial: Any) -> Any:
+    keys = list(options)
+    if isinstance(trial, Preferred):
+        return options[trial.component(name, keys)]
+    return options[keys[0] if len(keys) == 1 else trial.suggest_categorical(name, keys)]
+
+
+def _component(
+    kind: str, name: str, options: Sequence[ComponentSpace], registry: Registry, trial: Any
+) -> dict[str, Any]:
+    by_key: dict[str, ComponentSpace] = {}
+    for option in options:
+        by_key[option.name if option.name not in by_key else f"{option.name}#{len(by_key)}"] = option
+    chosen = _choose(name, by_key, trial)
+    key = next(key for key, option in by_key.items() if option is chosen)
+    return _fields(kind, f"{name}.{key}", chosen, registry, trial)
+
+
+def _fields(kind: str, prefix: str, space: ComponentSpace, registry: Registry, trial: Any) -> dict[str, Any]:
+    cls = registry.get(kind, space.name)
+    values = None
+    if not isinstance(trial, Preferred):
+        values = cls.Config.suggest(trial, f"{prefix}.")
+    fixed = {name: value.value for name, value in space.fields.items() if isinstance(value, Fixed)}
+    if values is not None:
+        config = cls.Config.model_validate({**values, **fixed}).model_dump(mode="json")
+    else:
+        config = _values(cls.Config, prefix, space.fields, trial)
+    return {"name": space.name, "config": config}
+
+
+def _values(config: type[Config], prefix: str, fields: dict[str, Space], trial: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, space in fields.items():
+        if isinstance(space, Fixed):
+            values[name] = space.value
+        elif isinstance(trial, Preferred):
+            value = _preferred(config, name, space)
+            values[name] = value
+            trial.params[f"{prefix}.{name}"] = _encode(value) if isinstance(space, Choices) else value
+        else:
+            values[name] = _suggest(trial, f"{prefix}.{name}", space)
+    try:
+        return config.model_validate(values).model_dump(mode="json")
+    except ValueError as problem:
+        raise PluginError(f"{prefix}: the search range gives an invalid configuration: {problem}") from problem
+
+
+def _preferred(config: type[Config], name: str, space: Any) -> Any:
+    default = config.model_fields[name].default
+    if isinstance(space, Choices):
+        return default if default in space.values else space.values[0]
+    inside = isinstance(default, int | float) and space.low <= default <= space.high
+    value = default if inside else space.low
+    return int(value) if space.integer else float(value)
+
+
+def _suggest(trial: Trial, name: str, space: Any) -> Any:
+    if isinstance(space, Choices):
+        return json.loads(trial.suggest_categorical(name, [_encode(value) for value in space.values]))
+    if space.integer:
+        return trial.suggest_int(name, int(space.low), int(space.high), step=int(space.step or 1), log=space.log)
+    return trial.suggest_float(name, space.low, space.high, step=space.step, log=space.log)
+
+
+def _encode(value: Any) -> str:
+    """Choices are strings in the study: Optuna takes no lists, and 1 and True would collide."""
+    return json.dumps(value, sort_keys=True)
+
+
+def first_trials(plan: Plan, registry: Registry) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The default configuration, once per imbalance remedy, with the study's parameters for each."""
+    found: dict[str, LossChoice] = {}
+    for choice in plan.candidates.loss:
+        found.setdefault(choice.remedy, choice)
+    trials = []
+    for choice in found.values():
+        asked = Preferred(choice.key)
+        trials.append((resolve(plan, registry, asked), asked.params))
+    return trials
+
+
+Report = Callable[[int, float, dict[str, Any]], bool]

@@ -1,0 +1,132 @@
+"""The workbench of a run: fitted processors, their arrays, and the views that trials train on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from automm.core.kinds import Encoder, Task
+from automm.core.processor import Processor
+from automm.core.profile import InputInfo
+from automm.data.arrays import ArrayStore, InputCells
+from automm.data.batches import sampling_weights
+from automm.data.ledger import Ledger
+from automm.data.split import strata
+from automm.plan.model import Plan, PlannedInput
+from automm.plan.prepare import Part
+from automm.plugin.blame import blamed
+from automm.plugin.registry import Registry
+from automm.report.folder import storage_errors, write_json
+from automm.runtime.state import join_state, split_state, write_npz
+from automm.train.ranks import Ranks
+
+
+class View(NamedTuple):
+    """The rows of a part as one configuration sees them.
+
+    Attributes:
+        stores: Slug → arrays.
+        processors: Slug → fitted processor.
+        target: Coded targets of all rows of the part.
+        positions: The rows to use, as positions into the stores and the target (no bad cell in any input).
+    """
+
+    stores: dict[str, ArrayStore]
+    processors: dict[str, Processor]
+    target: np.ndarray
+    positions: np.ndarray
+
+
+class Bench:
+    """Makes processors and arrays when a configuration first needs them, and shares them over trials and ranks.
+
+    Rank 0 fits and fills; the others read what it wrote.
+
+    Args:
+        registry: The components.
+        plan: The plan.
+        parts: "train", "valid", "test" → rows.
+        task: The fitted task.
+        folder: Where processors' states and arrays are kept.
+        ledger: Where bad cells are noted.
+        ranks: The processes of the job.
+    """
+
+    def __init__(
+        self, registry: Registry, plan: Plan, parts: Mapping[str, Part], task: Task, folder: Path, ledger: Ledger,
+        ranks: Ranks,
+    ) -> None:  # fmt: skip
+        self.registry, self.plan, self.parts, self.task, self.ranks = registry, plan, parts, task, ranks
+        self.metric = plan.metric
+        self._folder, self._ledger = folder, ledger
+        self._inputs = {item.slug: item for item in plan.inputs}
+        self._processors: dict[str, Processor] = {}
+        self._stores: dict[tuple[str, str], ArrayStore] = {}
+
+    def processor(self, slug: str, choice: Mapping[str, Any]) -> Processor:
+        """The fitted processor of an input for an encoder choice ({"name", "config"})."""
+        item = self._inputs[slug]
+        cls: type[Encoder] = self.registry.get("encoder", choice["name"])
+        with blamed(self.registry, cls, "processor"):
+            processor = cls.processor(cls.Config.model_validate(choice["config"]), item.info)
+        key = self._key(item, processor)
+        if key not in self._processors:
+            path = self._folder / "processors" / key
+            self.ranks.first(lambda: None if (path / "state.json").exists() else self._fit(processor, item.info, path))
+            processor.state = join_state((path / "state.json").read_bytes(), (path / "state.npz").read_bytes(), str(path))
+            self._processors[key] = processor
+        return self._processors[key]
+
+    def _key(self, item: PlannedInput, processor: Processor) -> str:
+        content = [
+            processor.op, processor.version, processor.config.model_dump(mode="json"), item.model_dump(mode="json"),
+            self.plan.data, self.plan.rows, self.plan.seed,
+        ]  # fmt: skip
+        return f"{item.slug}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def _fit(self, processor: Processor, info: InputInfo, path: Path) -> None:
+        with blamed(self.registry, type(processor), "fit"):
+            part = self.parts["train"]
+            processor.fit(InputCells(processor, info, part.table, part.rows))
+        plain, arrays = split_state(processor.state, caches=True)
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "state.npz").write_bytes(write_npz(arrays))
+            write_json(path / "state.json", plain)
+
+    def store(self, part: str, slug: str, choice: Mapping[str, Any]) -> ArrayStore:
+        """The arrays of an input over the rows of a part."""
+        processor, item = self.processor(slug, choice), self._inputs[slug]
+        key = (part, self._key(item, processor))
+        if key not in self._stores:
+            self._stores[key] = self.ranks.first_then_all(lambda: self._build(part, processor, item))
+        return self._stores[key]
+
+    def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
+        table, rows, _ = self.parts[part]
+        with blamed(self.registry, type(processor), "__call__"):
+            return ArrayStore.build(
+                self._folder / "arrays", processor, item.info, table, rows,
+                lambda row, column, reason: self._ledger.add(table.name, row, column, reason),
+            )  # fmt: skip
+
+    def view(self, part: str, resolved: Mapping[str, Any]) -> View:
+        """What a configuration sees of a part."""
+        stores = {slug: self.store(part, slug, choice) for slug, choice in resolved["encoders"].items()}
+        processors = {slug: self.processor(slug, choice) for slug, choice in resolved["encoders"].items()}
+        bad = np.zeros(len(self.parts[part].rows), bool)
+        for store in stores.values():
+            bad |= store.bad
+        return View(stores, processors, self.parts[part].target, np.flatnonzero(~bad))
+
+    def sampling(self, view: View, method: str) -> dict[str, Any]:
+        """What `Batches` needs to draw rows against imbalance; nothing if every row is taken once an epoch."""
+        if method == "none":
+            return {}
+        weights, draws = sampling_weights(strata(view.target[view.positions]), cast(Any, method))
+        return {"weights": weights, "draws": draws}

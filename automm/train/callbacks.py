@@ -1,0 +1,100 @@
+"""What happens after each epoch: measuring, keeping the best weights, and deciding whether to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from automm.train.ranks import Ranks
+
+AGREE_EVERY = 16
+"""Steps between agreements on stopping within an epoch, when there are several ranks."""
+
+
+class Watch(L.Callback):
+    """Measures after every epoch, keeps the best weights, stops early, prunes, and keeps the deadline.
+
+    Args:
+        measure: Gives the validation metrics of the model as it is; the chosen metric under `metric`.
+        metric: Name of the chosen metric.
+        maximize: Whether larger is better.
+        patience: Epochs without improvement before training stops.
+        on_epoch: Called on rank 0 with (epoch, value, all metrics); returns True to prune the trial.
+        deadline: `time.monotonic()` value at which training ends; None: never.
+        stopping: Asks whether the user wants the run to end.
+        ranks: The processes of the job.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], dict[str, float | None]],
+        metric: str,
+        maximize: bool,
+        patience: int,
+        on_epoch: Callable[[int, float, dict[str, Any]], bool],
+        deadline: float | None,
+        stopping: Callable[[], bool],
+        ranks: Ranks,
+    ) -> None:
+        self._measure, self._metric, self._sign = measure, metric, 1.0 if maximize else -1.0
+        self._patience, self._on_epoch, self._deadline = patience, on_epoch, deadline
+        self._stopping, self._ranks = stopping, ranks
+        self.best: dict[str, float | None] = {}
+        self.best_epoch = -1
+        self.best_weights: dict[str, Tensor] = {}
+        self.history: list[dict[str, Any]] = []
+        self.pruned = False
+        self.ended = "all epochs done"
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Ends the epoch when the time is up."""
+        if self._ranks.world == 1 or index % AGREE_EVERY == AGREE_EVERY - 1:
+            reason = self._ranks.broadcast(self._out_of_time())
+            if reason:
+                self.ended = reason
+                trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Measures and decides; every rank comes to the same decision."""
+        epoch, loss = trainer.current_epoch, module.take_loss()
+        metrics = self._measure()
+        value = metrics[self._metric]
+        self.history.append({"epoch": epoch, "loss": loss, **metrics})
+        if value is not None and (self.best_epoch < 0 or self._sign * (value - (self.best[self._metric] or 0.0)) > 0):
+            self.best, self.best_epoch = metrics, epoch
+            self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in module.model.state_dict().items()}
+        pruned, late = self._ranks.broadcast(self._ask(epoch, value, loss, metrics) if self._ranks.main else None)
+        if pruned:
+            self.pruned, self.ended = True, "pruned"
+        elif late:
+            self.ended = late
+        elif epoch - self.best_epoch >= self._patience:
+            self.ended = f"no better {self._metric} for {self._patience} epochs"
+        else:
+            return
+        trainer.should_stop = True
+
+    def _ask(self, epoch: int, value: float | None, loss: float, metrics: dict[str, Any]) -> tuple[bool, str | None]:
+        pruned = value is not None and self._on_epoch(epoch, value, {"loss": loss, **metrics})
+        took = (time.monotonic() - self._began) / (epoch + 1)
+        return pruned, self._out_of_time(took)
+
+    def _out_of_time(self, more: float = 0.0) -> str | None:
+        if self._stopping():
+            return "stopped on request"
+        if self._deadline is not None and time.monotonic() + more > self._deadline:
+            return "the time is up"
+        return None
+
+
+def restore(module: Any, weights: dict[str, Tensor]) -> None:
+    """Puts the best weights back."""
+    if weights:
+        module.model.load_state_dict(weights)
+    torch.set_grad_enabled(True)

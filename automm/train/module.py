@@ -1,0 +1,183 @@
+"""The LightningModule: one optimisation step, one evaluation, and agreement between ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from automm.core.kinds import Loss, Task
+from automm.errors import AutommError, PluginError
+from automm.model.assemble import MultimodalModel
+from automm.plugin.blame import blamed
+from automm.plugin.registry import Registry
+from automm.train.ranks import Ranks
+
+
+class TrialFailed(AutommError):
+    """A trial cannot go on: its loss is not finite, or another rank failed."""
+
+
+class TrialModule(L.LightningModule):
+    """Trains a multimodal model.
+
+    Optimisation is manual: on small models Lightning's automatic loop costs more than the step itself. Under DDP an
+    exception in one rank's forward pass is caught there, the rank takes part in the gradient exchange with zeros and a
+    raised alarm, and every rank sees the alarm and fails the trial together.
+
+    Args:
+        model: The model.
+        loss: One value per row.
+        task: Gives the loss its target and turns outputs into answers.
+        groups: Optimiser groups.
+        steps: Optimisation steps in all, for the schedule.
+        train: The resolved `train` block.
+        ranks: The processes of the job.
+        registry: To name the owner of a component that raises.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        loss: Loss,
+        task: Task,
+        groups: list[dict[str, Any]],
+        steps: int,
+        train: Mapping[str, Any],
+        ranks: Ranks,
+        registry: Registry,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.loss = model, loss
+        self.alarm = nn.Parameter(torch.zeros(()))
+        self._task, self._groups, self._steps, self._train = task, groups, max(steps, 1), train
+        self._ranks, self._registry = ranks, registry
+        self._trained = [parameter for group in groups for parameter in group["params"]]
+        self.steps_done = self._counted = 0
+        self.register_buffer("_total", torch.zeros(()), persistent=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019)."""
+        self._optimizer = torch.optim.AdamW([*self._groups, {"params": [self.alarm], "lr": 0.0, "weight_decay": 0.0}])
+        warm = max(1, round(self._train["warmup"] * self._steps))
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            done = (step - warm) / max(1, self._steps - warm)
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
+        return self._optimizer
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Forward, backward, clip, step.
+
+        Raises:
+            TrialFailed: On every rank, if one rank's forward pass failed.
+        """
+        problem: Exception | None = None
+        try:
+            loss = self._loss(batch)
+        except Exception as raised:
+            if self._ranks.world == 1:
+                raise
+            problem = raised
+            loss = self.alarm + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        self._optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self._ranks.world > 1 and bool(self.alarm.grad != 0.0):
+            raise problem or TrialFailed("another rank failed")
+        if self._train["gradient_clip"] > 0:
+            nn.utils.clip_grad_norm_(self._trained, self._train["gradient_clip"])
+        self._optimizer.step()
+        self._schedule.step()
+        self._total += loss.detach()
+        self.steps_done += 1
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        output = self.model(batch)
+        target = self._task.model_target(batch["target"])
+        with blamed(self._registry, type(self.loss), "forward"):
+            rows = self.loss(output.float(), target)  # [batch]
+        if rows.shape != target.shape[:1]:
+            raise PluginError(
+                f"loss {self.loss.name!r} must give one value per row, [{target.shape[0]}]; it gave {list(rows.shape)}"
+            )
+        return rows.mean() + 0.0 * self.alarm
+
+    def take_loss(self) -> float:
+        """The mean training loss since the last call.
+
+        Raises:
+            TrialFailed: If it is not finite.
+        """
+        mean = self._total.item() / max(1, self.steps_done - self._counted)
+        self._total, self._counted = torch.zeros_like(self._total), self.steps_done
+        if not math.isfinite(mean):
+            raise TrialFailed(f"the training loss became {mean}; a smaller learning rate may help")
+        return mean
+
+
+@torch.inference_mode()
+def evaluate(
+    model: MultimodalModel, task: Task, batches: Iterable[dict[str, Tensor]], ranks: Ranks, autocast: Any = None
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Answers for all rows, gathered over the ranks and ordered by row.
+
+    Args:
+        model: The model; it is put into eval mode and back.
+        task: Turns outputs into answers.
+        batches: This rank's batches, with "target", "row" and "valid" (False for rows that only pad).
+        ranks: The processes of the job.
+        autocast: A context manager for mixed precision.
+
+    Returns:
+        Answers by name, targets, and row numbers, on the CPU.
+
+    Raises:
+        TrialFailed: On every rank, if one rank failed.
+    """
+    was_training = model.training
+    model.eval()
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    rows: list[Tensor] = []
+    problem: Exception | None = None
+    try:
+        for batch in batches:
+            with autocast or contextlib.nullcontext():
+                output = model(batch)
+            keep = batch["valid"]
+            outputs.append(output.float()[keep].cpu())
+            targets.append(batch["target"][keep].cpu())
+            rows.append(batch["row"][keep].cpu())
+    except Exception as raised:
+        problem = raised
+    finally:
+        model.train(was_training)
+    if any(ranks.gather(problem is not None)):
+        raise problem or TrialFailed("another rank failed")
+    output, target, row = torch.cat(outputs), torch.cat(targets), torch.cat(rows)
+    if ranks.world > 1:
+        parts: list[Any] = [None] * ranks.world
+        dist.all_gather_object(parts, (output, target, row), group=ranks.control)
+        output, target, row = (torch.cat([part[i] for part in parts]) for i in range(3))
+    order = row.argsort()
+    return task.answer(output[order]), target[order], row[order]
+
+
+def measure(task: Task, answers: Mapping[str, Tensor], target: Tensor) -> dict[str, float | None]:
+    """All metrics of a task; None where one is not defined on these rows."""
+    found: dict[str, float | None] = {}
+    for name, metric in task.metrics().items():
+        value = float(metric.compute(answers, target))
+        found[name] = value if math.isfinite(value) else None
+    return found

@@ -1,0 +1,128 @@
+"""The processes of one job: who writes, what is agreed on, and what is broadcast.
+
+Processes are launched from outside (torchrun, Slurm, Kubernetes). Decisions travel as plain JSON over a gloo control
+group of their own, so a failed trial on one rank never desynchronises the gradients' group.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+TIMEOUT = datetime.timedelta(seconds=float(os.environ.get("AUTOMM_TIMEOUT", "1800")))
+"""How long a rank waits for the others before the job ends with an error."""
+
+
+@dataclass
+class Ranks:
+    """This process among the processes of the job.
+
+    Attributes:
+        rank: 0 for the process that asks, decides and writes.
+        world: Number of processes.
+        nodes: Number of nodes.
+        control: The gloo group for decisions; None with one process.
+    """
+
+    rank: int = 0
+    world: int = 1
+    nodes: int = 1
+    control: Any = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's JSON value, on every rank."""
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [json.dumps(value) if self.main else None]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return json.loads(str(box[0]))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's JSON value, on every rank, by rank."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        box: list[Any] = [None] * self.world
+        dist.all_gather_object(box, json.dumps(value), group=self.control)
+        return [json.loads(item) for item in box]
+
+    def barrier(self) -> None:
+        """Waits for every rank."""
+        self.gather(None)
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """Runs `work` on rank 0 while the others wait; its JSON result, or its error, reaches every rank.
+
+        Raises:
+            Exception: On rank 0 what `work` raised; elsewhere the same error class with the same message.
+        """
+        if self.world == 1:
+            return work()
+        result, failure, raised = None, None, None
+        if self.main:
+            try:
+                result = work()
+            except Exception as problem:
+                raised, failure = problem, [type(problem).__name__, str(problem)]
+        answer = self.broadcast([result, failure])
+        if raised is not None:
+            raise raised
+        if answer[1] is not None:
+            import automm.errors
+
+            raise getattr(automm.errors, answer[1][0], automm.errors.AutommError)(answer[1][1])
+        return answer[0]
+
+
+    def first_then_all(self, work: Callable[[], Any]) -> Any:
+        """Runs `work` on rank 0, then on the others, which find on disk what rank 0 wrote.
+
+        Raises:
+            Exception: On every rank, if it failed on rank 0.
+        """
+        made: list[Any] = []
+        self.first(lambda: made.append(work()))
+        return made[0] if made else work()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Joins the process group that the launcher's environment describes, and leaves it at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks()
+        return
+    import torch
+    import torch.distributed as dist
+
+    local_rank, local_world = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world))
+    # More processes than devices (two ranks on one GPU, say) works with gloo only.
+    nccl = torch.cuda.is_available() and torch.cuda.device_count() >= local_world
+    dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=TIMEOUT)
+    world = dist.get_world_size()
+    ranks = Ranks(dist.get_rank(), world, world // local_world, dist.new_group(backend="gloo", timeout=TIMEOUT))
+    try:
+        yield ranks
+    except BaseException:
+        # The others may wait in a collective that this rank will never join; leaving without the hand-shake lets the
+        # launcher stop them.
+        raise
+    else:
+        dist.barrier(group=ranks.control)
+        dist.destroy_process_group()

@@ -1,0 +1,251 @@
+"""Training one resolved configuration: the Lightning run and its report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor
+
+from automm.data.batches import Batches
+from automm.errors import AutommError
+from automm.model.assemble import MultimodalModel, build_model, parameter_groups
+from automm.plugin.blame import blamed
+from automm.train.bench import Bench, View
+from automm.train.callbacks import Watch
+from automm.train.module import TrialModule, evaluate, measure
+from automm.train.ranks import TIMEOUT, Ranks
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class TrialReport:
+    """What is kept of a trial (plain JSON).
+
+    Attributes:
+        name: Trial number, or the name of a baseline.
+        state: complete, pruned or failed.
+        resolved: Its configuration.
+        value: The chosen validation metric at the best epoch; None if it failed.
+        metrics: All validation metrics at the best epoch.
+        epochs: Epochs run.
+        best_epoch: Epoch of the kept weights, from 0.
+        seconds: Wall-clock time.
+        parameters: Number of weights; `trained` of them were trained.
+        ended: Why training ended.
+        error: What went wrong, if it failed.
+        history: One entry per epoch: loss and metrics.
+    """
+
+    name: str
+    state: str
+    resolved: dict[str, Any]
+    value: float | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    epochs: int = 0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    parameters: int = 0
+    trained: int = 0
+    ended: str = ""
+    error: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def device() -> torch.device:
+    """The accelerator of this process, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class TensorBatches:
+    """`Batches` as tensors on a device; what Lightning iterates over."""
+
+    def __init__(self, batches: Batches, where: torch.device) -> None:
+        self._batches, self._where = batches, where
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        self._batches.set_epoch(self.epoch)
+        for batch in self._batches:
+            yield {key: torch.from_numpy(value).to(self._where) for key, value in batch.items()}
+        self.epoch += 1
+
+
+def evaluation_batches(view: View, ranks: Ranks) -> TensorBatches:
+    """All rows of a view once, in order."""
+    batches = Batches(
+        view.stores, view.target, EVALUATION_BATCH, positions=view.positions, rank=ranks.rank, world=ranks.world
+    )
+    return TensorBatches(batches, device())
+
+
+def autocast(precision: str) -> Any:
+    """The mixed-precision context of `train.precision`."""
+    bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    return torch.autocast(device().type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def run_trial(
+    name: str,
+    resolved: dict[str, Any],
+    bench: Bench,
+    folder: Path,
+    *,
+    on_epoch: Callable[[int, float, dict[str, Any]], bool] = lambda *_: False,
+    deadline: float | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    callbacks: list[Any] | None = None,
+    logger: Any = None,
+) -> tuple[TrialReport, MultimodalModel | None]:
+    """Trains a resolved configuration on all ranks.
+
+    Args:
+        name: For the report.
+        resolved: The configuration.
+        bench: Data, task and registry.
+        folder: The trial's folder; rank 0 writes the best weights there as safetensors.
+        on_epoch: Called on rank 0 after each epoch with (epoch, value, metrics); True prunes the trial.
+        deadline: `time.monotonic()` at which training ends.
+        stopping: Asks whether the user wants the run to end.
+        callbacks: More Lightning callbacks.
+        logger: A Lightning logger.
+
+    Returns:
+        The report and, if it completed, the model with its best weights. A failure on any rank is a failed report on
+        every rank, never an exception; only interrupts and errors of storage or data pass.
+    """
+    began = time.monotonic()
+    report = TrialReport(name, "failed", resolved)
+    ranks, model = bench.ranks, None
+    error: str | None = None
+    watch: Watch | None = None
+    try:
+        L.seed_everything(resolved["seed"], verbose=False)
+        module, train, valid = _prepare(resolved, bench)
+        report.parameters = sum(p.numel() for p in module.model.parameters())
+        report.trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
+    except Exception as problem:
+        error = _describe(problem)
+    if not any(ranks.gather(error is not None)):
+        try:
+            model = module.model
+            precision = autocast(resolved["train"]["precision"])
+            metrics = bench.task.metrics()
+            watch = Watch(
+                lambda: measure(bench.task, *evaluate(model, bench.task, valid, ranks, precision)[:2]),
+                bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
+                on_epoch, deadline, stopping, ranks,
+            )  # fmt: skip
+            _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
+        except Exception as problem:
+            error = _describe(problem)
+    errors = [text for text in ranks.gather(error) if text is not None]
+    if watch is not None:
+        report.metrics, report.best_epoch, report.history = watch.best, watch.best_epoch, watch.history
+        report.value, report.epochs, report.ended = watch.best.get(bench.metric), len(watch.history), watch.ended
+    if errors:
+        report.error = next((text for text in errors if "another rank" not in text), errors[0])
+    elif report.value is None:
+        report.error = f"{bench.metric} is not defined on the validation rows"
+    else:
+        report.state = "pruned" if watch is not None and watch.pruned else "complete"
+    report.seconds = round(time.monotonic() - began, 3)
+    if report.state == "failed" or model is None or watch is None:
+        return report, None
+    model.load_state_dict(watch.best_weights)
+    if ranks.main:
+        save_weights(model, folder / "weights.safetensors")
+    return report, model
+
+
+def _prepare(resolved: dict[str, Any], bench: Bench) -> tuple[TrialModule, TensorBatches, TensorBatches]:
+    """Model, loss and data of a trial."""
+    ranks, registry, train = bench.ranks, bench.registry, resolved["train"]
+    views = {part: bench.view(part, resolved) for part in ("train", "valid")}
+    model = build_model(resolved, views["train"].processors, bench.task, registry)
+    loss_cls = registry.get("loss", resolved["loss"]["name"])
+    with blamed(registry, loss_cls, "__init__"):
+        loss = loss_cls(loss_cls.Config.model_validate(resolved["loss"]["config"]), bench.task.target())
+    batches = Batches(
+        views["train"].stores, views["train"].target, train["batch_size"], positions=views["train"].positions,
+        shuffle=True, seed=resolved["seed"], rank=ranks.rank, world=ranks.world, by_length=True,
+        **bench.sampling(views["train"], resolved["sampling"]),
+    )  # fmt: skip
+    groups = parameter_groups(model, resolved, registry, loss)
+    module = TrialModule(
+        model, loss, bench.task, groups, train["epochs"] * len(batches), train, ranks, registry
+    )
+    return module, TensorBatches(batches, device()), evaluation_batches(views["valid"], ranks)
+
+
+def _fit(
+    module: TrialModule, batches: TensorBatches, train: Mapping[str, Any], callbacks: list[Any], logger: Any, ranks: Ranks
+) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    where = device()
+    strategy: Any = SingleDeviceStrategy(where)
+    if ranks.world > 1:
+        strategy = DDPStrategy(find_unused_parameters=True, timeout=TIMEOUT, start_method="popen")
+    bf16 = not isinstance(autocast(train["precision"]), contextlib.nullcontext)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer = L.Trainer(
+            max_epochs=train["epochs"],
+            accelerator=where.type if where.type != "cpu" else "cpu",
+            devices=1 if ranks.world == 1 else ranks.world // ranks.nodes,
+            num_nodes=ranks.nodes,
+            strategy=strategy,
+            precision="bf16-mixed" if bf16 else "32-true",
+            callbacks=callbacks,
+            logger=logger or False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, batches)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Writes a state as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Reads what `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(path))
+
+
+def _describe(problem: BaseException) -> str:
+    if isinstance(problem, AutommError):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}"
