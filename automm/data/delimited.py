@@ -181,9 +181,9 @@ def find_dialect(sample: str, complete: bool, suffix: str) -> Dialect:
         return Dialect(first[4], '"', skip=1)  # Excel's own hint
     if not complete:
         sample = sample[: sample.rfind("\n") + 1] or sample
-    best: tuple[tuple[float, int, int, int], Dialect] | None = None
+    best: tuple[tuple[float, int, bool, int, int], Dialect] | None = None
     for (prefer, quote), (at, delimiter) in itertools.product(enumerate(QUOTES), enumerate(DELIMITERS)):
-        if prefer and best is not None and best[0][0] == 1.0:
+        if prefer and best is not None and best[0][0] == 1.0 and best[0][2]:
             break  # the usual quotes fit every line
         dialect = Dialect(delimiter, quote)
         records = (len(row) for row in dialect.reader(io.StringIO(sample, newline="")) if row)
@@ -192,12 +192,24 @@ def find_dialect(sample: str, complete: bool, suffix: str) -> Dialect:
         widths = list(records)
         widths = widths if complete or len(widths) < 2 else widths[:-1]
         share = (1 + widths.count(width)) / (1 + len(widths))
-        score = (round(share, 2), width, -prefer, -at)
+        # Tab-separated files often hold bare quotes; if they don't pair up properly, they are ordinary characters.
+        proper = delimiter != "\t" or _is_proper(dialect, sample, complete)
+        score = (round(share, 2), width, proper, -prefer, -at)
         if best is None or score > best[0]:
             best = (score, dialect)
     if best is None or (suffix == ".txt" and best[0][0] < 0.9):
         return Dialect(NO_DELIMITER, '"')
     return best[1]
+
+
+def _is_proper(dialect: Dialect, sample: str, complete: bool) -> bool:
+    """Whether nothing but a delimiter follows a closing quote, and every quote is closed."""
+    try:
+        for _ in dialect.reader(io.StringIO(sample, newline=""), strict=True):
+            pass
+    except csv.Error as problem:
+        return not complete and "end of data" in str(problem)
+    return True
 
 
 def name_columns(header: list[str], where: str) -> tuple[list[str], list[str]]:

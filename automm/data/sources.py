@@ -214,15 +214,16 @@ def _common_schema(sources: Sequence[Source], names: Sequence[str]) -> pa.Schema
     for source in sources:
         for column in source.schema:
             types.setdefault(column.name, []).append(plain_type(column.type))
+    first = sources[0].schema.names
     for source, name in zip(sources, names, strict=True):
-        if repeated := {column for column in source.schema.names if source.schema.names.count(column) > 1}:
+        have = source.schema.names
+        if repeated := {column for column in have if have.count(column) > 1}:
             raise DataError(f"{name}: two columns are called {min(repeated)!r}")
-        lacking = [column for column in types if column not in source.schema.names]
-        if lacking and not isinstance(source, JsonLines):
-            raise DataError(
-                f"{name}: its columns differ from those of the other files: "
-                f"it has no column {', '.join(map(repr, lacking[:5]))} (it has {', '.join(source.schema.names[:20])})"
-            )
+        lacking, more = [c for c in first if c not in have], [c for c in have if c not in first]
+        if (lacking or more) and not isinstance(source, JsonLines):
+            said = [f"it has no column {', '.join(map(repr, lacking[:5]))}"] if lacking else []
+            said += [f"it has a column {', '.join(map(repr, more[:5]))} besides"] if more else []
+            raise DataError(f"{name}: its columns differ from those of {names[0]}: {' and '.join(said)}")
     return pa.schema([(column, unify(kinds)) for column, kinds in types.items()])
 
 

@@ -137,7 +137,9 @@ class Table:
 
     def _pieces(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Batch number and row numbers inside it, for every batch that `rows` touches."""
-        if len(rows) and (rows.min() < 0 or rows.max() >= self.rows):
+        if not len(rows):
+            return
+        if rows.min() < 0 or rows.max() >= self.rows:
             raise IndexError(f"{self.name}: row {rows.min()}..{rows.max()} of {self.rows}")
         which = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(which, kind="stable")
