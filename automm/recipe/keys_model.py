@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automm.core.space import ComponentSpace, Space
@@ -14,6 +14,9 @@ from automm.recipe.problems import unknown
 from automm.recipe.walk import Walk
 from automm.recipe.yaml import Node
 from automm.train.config import TrainConfig
+
+OWN_REMEDIES = ("none", "auto", "resample")
+"""What `imbalance:` takes beside the remedies that losses bring."""
 
 
 def read_task(walk: Walk, node: Node) -> ComponentSpace | None:
@@ -39,7 +42,7 @@ def read_imbalance(walk: Walk, node: Node) -> tuple[str, ...]:
 def remedies(registry: Registry) -> list[str]:
     """What `imbalance:` takes: what automm does itself, and the remedies that losses bring."""
     losses: list[Any] = [entry.cls for entry in registry.all("loss")]
-    return ["none", "auto", "resample", *sorted({loss.remedy for loss in losses if loss.remedy})]
+    return [*OWN_REMEDIES, *sorted({loss.remedy for loss in losses if loss.remedy})]
 
 
 def read_model(walk: Walk, node: Node) -> ModelSpec:
@@ -109,3 +112,11 @@ def read_metric(walk: Walk, node: Node) -> str | None:
 def metric_word(walk: Walk) -> str:
     """What metrics are called in messages."""
     return f"metric of the task {walk.task.name}" if walk.task else "metric"
+
+
+def check_remedy(walk: Walk, nodes: Mapping[str, Node], values: Mapping[str, Any]) -> None:
+    """Notes an `imbalance:` that chooses another loss than `model.loss` does."""
+    brought = [remedy for remedy in values.get("imbalance", ()) if remedy not in OWN_REMEDIES]
+    if brought and "model" in values and (losses := values["model"].loss):
+        message = f"{brought[0]!r} chooses the loss, but model.loss names {losses[0].name!r}: leave one of them out"
+        walk.add(nodes["imbalance"], message)

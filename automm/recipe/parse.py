@@ -17,7 +17,7 @@ from automm.recipe.keys_data import (
     read_split,
     read_target,
 )
-from automm.recipe.keys_model import read_imbalance, read_metric, read_model, read_task, read_train
+from automm.recipe.keys_model import check_remedy, read_imbalance, read_metric, read_model, read_task, read_train
 from automm.recipe.keys_run import read_export, read_plugins, read_require, read_search, read_seed
 from automm.recipe.model import Recipe
 from automm.recipe.problems import InvalidRecipeError, Problem
@@ -109,6 +109,7 @@ def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
             )
     check_columns(walk, nodes, values)
     check_split(walk, nodes, values)
+    check_remedy(walk, nodes, values)
     if walk.problems:
         raise InvalidRecipeError(walk.problems)
     return Recipe(path=path, name=path.stem, **values)

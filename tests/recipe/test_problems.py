@@ -55,6 +55,10 @@ import pytest
         ("split: {valid: 0.6, test: 0.4}", "3:1 split: valid and test leave no rows to train on"),
         # imbalance
         ("imbalance: [auto, weights]", "3:1 imbalance: auto tries all remedies already"),
+        (
+            "imbalance: [none, weights]\nmodel: {loss: cross_entropy}",
+            "3:1 imbalance: 'weights' chooses the loss, but model.loss names 'cross_entropy': leave one of them out",
+        ),
         # model
         (
             "model: {fusion: gatd}",
