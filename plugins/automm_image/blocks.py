@@ -17,9 +17,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, out: int, stride: int = 1) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, width)
+        self.norm1 = nn.BatchNorm2d(width)
         self.conv1 = nn.Conv2d(width, out, 3, stride=stride, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, out)
+        self.norm2 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         nn.init.zeros_(self.conv2.weight)  # every block starts as its shortcut
         self.shortcut = (

@@ -116,13 +116,19 @@ class HfImage(Encoder):
 def _load(folder: str, name: str) -> nn.Module:
     """The vision part of a checkpoint, in 32 bit."""
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         model: Any = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
         raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     model = getattr(model, "vision_model", model)
     if model.main_input_name != "pixel_values":
         raise DataError(f"checkpoint {name} is a {model.config.model_type}, which does not take pictures")

@@ -18,8 +18,8 @@ STD = (0.229, 0.224, 0.225)
 class SmallCnn(Encoder):
     """A residual network (He et al. 2016, pre-activation) of three stages for a few hundred pictures and more.
 
-    Group normalisation (Wu & He 2018) makes a row independent of its batch, also in training. Training pictures are
-    augmented on the device.
+    Batch normalisation: with group normalisation an epoch costs a third more, and the same loss takes twice the epochs.
+    Training pictures are augmented on the device.
     """
 
     name = "small_cnn"
@@ -37,7 +37,7 @@ class SmallCnn(Encoder):
         """Channels of the first layer; each of the three stages doubles them."""
         depth: Annotated[int, Field(ge=1, le=4), Tune(1, 2)] = 1
         """Residual blocks in each stage."""
-        strength: Annotated[float, Field(ge=0, le=1), Tune(0.0, 1.0)] = 0.5
+        strength: Annotated[float, Field(ge=0, le=1), Tune(0.0, 1.0)] = 0.3
         """Strength of the augmentation (turn, scale, shift, colour, cutout) in training."""
         flip: Annotated[Literal["none", "horizontal", "both"], Tune(choices=["none", "horizontal", "both"])] = (
             "horizontal"
@@ -68,7 +68,7 @@ class SmallCnn(Encoder):
             width *= 2
             blocks += [ResidualBlock(width, width) for _ in range(config.depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.BatchNorm2d(width)
         self.dropout = nn.Dropout(config.dropout)
         self.width = width
         self.to(memory_format=torch.channels_last)

@@ -65,7 +65,7 @@ class InceptionTime(Encoder):
         )
         self.norm = nn.LayerNorm(self.width)
         self.statistics = Statistics(channels, self.width) if config.statistics else None
-        self.join = nn.Linear((2 + config.statistics) * self.width, self.width)
+        self.join = None if config.tokens else nn.Linear((2 + config.statistics) * self.width, self.width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, arrays: Mapping[str, torch.Tensor]) -> Features:
@@ -83,6 +83,14 @@ class InceptionTime(Encoder):
             tokens = steps if summary is None else steps + summary[:, None]
             return Features(self.dropout(tokens) * mask[..., None].to(steps.dtype), mask)
         mean = Features(steps, mask).mean()
-        peak = steps.masked_fill(~mask[..., None], -1e4).amax(1)
+        peak = steps.masked_fill(~mask[..., None], -1e4).amax(1) * mask.any(1, keepdim=True)
         parts = [mean, peak] if summary is None else [mean, peak, summary]
         return Features.vector(torch.relu(self.join(self.dropout(torch.cat(parts, 1)))))
+
+    def layers(self) -> list[nn.Module]:
+        """The inception modules with their shortcuts; what follows the last one and the statistics come last."""
+        found = []
+        for at, block in enumerate(self.blocks):
+            found.append(nn.ModuleList([block, self.shortcuts[at // 3]] if at % 3 == 2 else [block]))
+        tail = [self.norm, self.statistics, self.join]
+        return [*found, nn.ModuleList(module for module in tail if module is not None)]

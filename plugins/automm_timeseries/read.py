@@ -13,6 +13,8 @@ import numpy as np
 
 from automm.api import BadCell, is_null, parse_date, parse_number, read_media
 
+LARGEST = 1e30
+
 
 class Bounds(NamedTuple):
     """What is refused.
@@ -23,7 +25,7 @@ class Bounds(NamedTuple):
         bytes: Largest file, or longest text in a cell.
     """
 
-    values: int = 10_000_000
+    values: int = 5_000_000
     channels: int = 1024
     bytes: int = 100_000_000
 
@@ -43,7 +45,8 @@ class Reading(NamedTuple):
 def read_cell(cell: Any, bounds: Bounds) -> Reading:
     """A path, the bytes of a file, JSON text, or a list or array of numbers → the series.
 
-    Files are told apart by their first bytes, not by their name. Samples that are not finite count as missing.
+    Files are told apart by their first bytes, not by their name. Samples that are not finite, or beyond 1e30 (where fill
+    values lie), count as missing.
 
     Raises:
         BadCell: If it is none of these, is damaged, empty, or over the bounds.
@@ -62,7 +65,7 @@ def read_cell(cell: Any, bounds: Bounds) -> Reading:
     if values.size == 0:
         raise BadCell("the series has no samples")
     _check(*values.shape, bounds)
-    return reading._replace(values=np.where(np.isfinite(values), values, np.nan))
+    return reading._replace(values=np.where(np.abs(values) < LARGEST, values, np.nan))
 
 
 def _check(time: int, channels: int, bounds: Bounds) -> None:
@@ -94,9 +97,10 @@ def _read_npy(data: bytes, bounds: Bounds) -> np.ndarray:
         elif version == (2, 0):
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
-            raise BadCell(f"unsupported .npy version {version}")
-    except (ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError) as problem:
-        raise BadCell(f"damaged .npy header: {problem}") from None
+            raise ValueError(f"version {version} is not supported")
+    # The header is a Python literal; its parsers raise SyntaxError, TokenError, RecursionError and more.
+    except Exception as problem:
+        raise BadCell(f"damaged .npy header: {str(problem)[:100]}") from None
     if dtype.hasobject or dtype.kind not in "fiub" or len(shape) not in (1, 2) or min(shape) < 0:
         raise BadCell(f"a .npy series holds numbers [time] or [time, channels], not {dtype} {list(shape)}")
     _check(shape[0], shape[1] if len(shape) == 2 else 1, bounds)
@@ -109,6 +113,7 @@ def _read_npy(data: bytes, bounds: Bounds) -> np.ndarray:
 
 
 def _read_json(text: str, bounds: Bounds) -> Reading:
+    _check(text.count(",") + 1, 1, bounds)
     try:
         cell = json.loads(text)
     except (ValueError, RecursionError):
@@ -161,11 +166,14 @@ def _read_csv(text: str, bounds: Bounds) -> Reading:
         raise BadCell(f"damaged CSV: {problem}") from None
     if not rows:
         raise BadCell("the series has no samples")
-    header = [cell.strip() for cell in rows[0]]
-    if all(parse_number(cell) is None and not is_null(cell) and parse_date(cell) is None for cell in header):
+    if _is_header(rows):
+        header = [cell.strip() for cell in rows[0]]
+        header = [f"{name}#{at}" if name in header[:at] else name for at, name in enumerate(header)]
         rows = rows[1:]
     else:
-        header = [str(at) for at in range(len(header))]
+        header = [str(at) for at in range(len(rows[0]))]
+    if not rows:
+        raise BadCell("the series has no samples")
     for line, row in enumerate(rows):
         if len(row) != len(header):
             raise BadCell(f"row {line} of the CSV has {len(row)} cells, not {len(header)}")
@@ -175,6 +183,16 @@ def _read_csv(text: str, bounds: Bounds) -> Reading:
         if (values := _column(cells, delimiter == ";")) is not None
     }
     return _from_columns(columns, len(rows))
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    """Whether the first row names the columns: it has a word above a number, or holds nothing but words."""
+    words = [not is_null(cell) and parse_number(cell) is None and parse_date(cell) is None for cell in rows[0]]
+    if len(rows) > 1 and any(
+        word and parse_number(cell) is not None for word, cell in zip(words, rows[1], strict=False)
+    ):
+        return True
+    return all(words)
 
 
 def _column(cells: Sequence[str], decimal_comma: bool) -> np.ndarray | None:
@@ -202,7 +220,10 @@ def _read_parquet(data: bytes, bounds: Bounds) -> Reading:
         _check(file.metadata.num_rows, len(names), bounds)
         table = file.read(columns=names, use_threads=False)
         columns = {name: table[name].cast(pa.float64(), safe=False).to_numpy() for name in names}
-    except (pa.ArrowException, OSError) as problem:
+    except BadCell:
+        raise
+    # Besides its own errors pyarrow lets UnicodeDecodeError and others of a damaged schema through.
+    except Exception as problem:
         raise BadCell(f"damaged Parquet file: {problem}") from None
     return _from_columns(columns, table.num_rows)
 

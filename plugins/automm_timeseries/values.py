@@ -14,8 +14,8 @@ from automm.api import ArraySpec, BadCell, Config, DataError, Processor
 from automm_timeseries.read import Bounds, Reading, read_cell
 
 CLOCK_NAMES = frozenset(
-    {"", "index", "id", "t", "ts", "time", "timestamp", "timestep", "date", "datetime", "step", "cycle", "seconds", "ms", "unnamed: 0"}
-)  # fmt: skip
+    ["index", "id", "t", "ts", "time", "timestamp", "timestep", "date", "datetime", "step", "cycle", "seconds", "ms"],
+) | {"", "unnamed: 0"}
 FARTHEST = 10.0
 
 
@@ -81,7 +81,7 @@ class Values(Processor):
         clock: Literal["drop", "keep"] = "drop"
         """What happens to a table's time axis: a column that rises from row to row in every training series, and does
         so in equal steps or is named like one (`cycle`, `timestamp`). Its values seldom mean the same in new data."""
-        max_values: Annotated[int, Field(ge=1)] = 10_000_000
+        max_values: Annotated[int, Field(ge=1)] = 5_000_000
         """Numbers (time × channels) above which a series is refused."""
         max_channels: Annotated[int, Field(ge=1)] = 1024
         """Channels above which a series is refused."""
@@ -134,7 +134,7 @@ class Values(Processor):
             keep = ~(tally.rising & (tally.steady | named))
             keep |= not keep.any()
         std = np.sqrt(tally.squares / np.maximum(tally.count, 1))
-        constant = std <= 1e-6 * np.maximum(np.abs(tally.mean), 1e-6)
+        constant = std <= 1e-8 * np.maximum(np.abs(tally.mean), 1e-4)
         self.state = {
             "columns": [name for name, kept in zip(names, keep, strict=True) if kept] if names else [],
             "missing": bool(tally.missing),
