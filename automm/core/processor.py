@@ -36,6 +36,7 @@ class Processor(Component, abstract=True):
 
     An author writes `specs` and `load` (one cell → arrays), and `fit` if something must be learned from the training
     rows. What `fit` learns goes into `self.state`: strings, numbers, lists and dictionaries of them, and NumPy arrays.
+    Keys of `state` that begin with "_" serve only to build the encoder before training; packages leave them out.
     A processor of many columns overrides `__call__` instead of `load` and gives fixed shapes.
 
     Attributes:

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Columns(nn.Module):
-    """A table's arrays → one embedding per column.
+    """A table's arrays → one embedding for each number, date and category.
 
     Numbers get piecewise-linear or periodic embeddings (Gorishniy et al. 2022, "On embeddings for numerical features in
     tabular deep learning"). What was never seen in training (a missing cell, an unknown category) starts as zero and so
@@ -45,7 +45,7 @@ class Columns(nn.Module):
                 self.categories.weight[offsets + 1] = 0
 
     def forward(self, arrays: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Arrays of the table, [batch, …] each, to [batch, columns, width]."""
+        """Arrays of the table, [batch, …] each, to [batch, entries, width]."""
         parts = []
         if "number" in arrays:
             embedded = self.numbers(arrays["number"])  # [batch, n, width]
@@ -58,7 +58,7 @@ class Columns(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm residual block of an MLP (Gorishniy et al. 2021, "Revisiting deep learning models for tabular data")."""
+    """A pre-norm residual block (Gorishniy et al. 2021, "Revisiting deep learning models for tabular data")."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

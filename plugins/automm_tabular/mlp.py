@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class TabularMlp(Encoder):
     """Embeds every column (numbers piecewise-linearly, Gorishniy et al. 2022) and mixes them with a residual MLP.
 
-    Gives one token; with `tokens`, one more for each column.
+    Gives one token; with `tokens`, one more for each column (two for a date: its time, and its place in day and year).
     """
 
     modality = "tabular"
@@ -60,7 +60,9 @@ class TabularMlp(Encoder):
         dates = specs["cyclic"].shape[0] if "cyclic" in specs else 0
         bins = processor.bins if "number" in specs else []
         self.columns = Columns(bins, dates, processor.sizes, config.embedding, config.numeric)
-        self.join = nn.Sequential(nn.Linear(self.columns.count * config.embedding, config.width), nn.Dropout(config.dropout))
+        self.join = nn.Sequential(
+            nn.Linear(self.columns.count * config.embedding, config.width), nn.Dropout(config.dropout)
+        )
         self.blocks = nn.ModuleList(Block(config.width, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         if config.tokens:
@@ -76,13 +78,13 @@ class TabularMlp(Encoder):
         return [nn.ModuleList(group) for group in groups]
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Features:
-        """The table's arrays, [batch, …] each, to features with time = 1 (or 1 + columns)."""
-        columns = self.columns(arrays)  # [batch, columns, embedding]
+        """The table's arrays, [batch, …] each, to features with time = 1 (or more, with `tokens`)."""
+        columns = self.columns(arrays)  # [batch, entries, embedding]
         x = self.join(columns.flatten(1))  # [batch, width]
         for block in self.blocks:
             x = block(x)
         pooled = Features.vector(self.norm(x))
         if not self.config.tokens:
             return pooled
-        tokens = torch.cat([pooled.tokens, self.project(columns)], 1)  # [batch, 1 + columns, width]
+        tokens = torch.cat([pooled.tokens, self.project(columns)], 1)  # [batch, 1 + entries, width]
         return Features(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))

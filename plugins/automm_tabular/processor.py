@@ -88,7 +88,7 @@ class Table(Processor):
         frequencies = {column: statistics.Frequencies(most) for column in self._of("category")}
         for chunk in chunks:
             for column, sample in samples.items():
-                values = self._read(column, chunk[column]).values
+                values = np.asarray(self._read(column, chunk[column]).values, np.float64)
                 sample.add(values[np.isfinite(values)])
             for column, frequency in frequencies.items():
                 frequency.add(as_text(cell) for cell in chunk[column] if not is_null(cell))
@@ -132,7 +132,7 @@ class Table(Processor):
             BadCells: For rows with a number, date or truth value that cannot be read.
         """
         reasons: dict[int, str] = {}
-        columns: dict[str, np.ndarray] = {}
+        columns: dict[str, np.ndarray | list[Any]] = {}
         for column in (*self._numeric, *self._coded):
             columns[column], bad = self._read(column, cells[column])
             for at in bad:
@@ -143,16 +143,16 @@ class Table(Processor):
 
         arrays = {}
         if self._numeric:
-            values = np.stack([columns[column] for column in self._numeric], 1)  # [rows, n]
+            values = np.array([columns[column] for column in self._numeric], np.float64).T  # [rows, n]
             missing = np.isnan(values)
             scaled = statistics.squash(values, self._centre, self._scale)
             scaled[missing] = 0
             arrays["number"] = scaled.astype(np.float32)
             arrays["number_missing"] = missing.astype(np.float32)
         if self._dates:
-            arrays["cyclic"] = np.stack([reading.cyclic(columns[column]) for column in self._dates], 1)
+            arrays["cyclic"] = np.stack([reading.cyclic(np.array(columns[column])) for column in self._dates], 1)
         if self._coded:
-            arrays["category"] = np.stack([columns[column] for column in self._coded], 1)
+            arrays["category"] = np.array([columns[column] for column in self._coded], np.int64).T
         return arrays
 
     def _read(self, column: str, cells: Sequence[Any]) -> reading.Read:
@@ -168,5 +168,4 @@ class Table(Processor):
 
 
 def _shown(cell: Any) -> str:
-    text = repr(cell) if len(str(cell)) <= 40 else repr(str(cell)[:40]) + "…"
-    return text
+    return repr(cell) if len(str(cell)) <= 40 else repr(str(cell)[:40]) + "…"

@@ -21,15 +21,20 @@ _NUMERIC = {float, int, bool, type(None)}
 _TEXT = {str, type(None)}
 
 
+# Spellings that Arrow reads exactly as parse_number does, and fast.
+_PLAIN = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?$"
+
+
 class Read(NamedTuple):
     """A column as an array.
 
     Attributes:
-        values: [rows]; numbers and times are NaN, codes are `MISSING` where a cell is missing or cannot be used.
+        values: [rows], a list or an array; numbers and times are NaN, codes are `MISSING` where a cell is missing or
+            cannot be used.
         bad: Positions of the cells that cannot be used.
     """
 
-    values: np.ndarray
+    values: np.ndarray | list[Any]
     bad: list[int]
 
 
@@ -37,16 +42,39 @@ def numbers(cells: Sequence[Any]) -> Read:
     """Number cells → float64."""
     if len(cells) >= _SMALL:
         found = set(map(type, cells))
-        try:
-            if found <= _NUMERIC:
+        if found <= _NUMERIC:
+            try:
                 return _checked(np.array(cells, np.float64), cells)
-            if found <= _TEXT:
-                # Arrow reads plain decimal spellings as parse_number does, and refuses the column for all others.
-                read = pc.cast(pa.array(cells, pa.string()), pa.float64())
-                return _checked(read.to_numpy(zero_copy_only=False), cells)
-        except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-            pass
-    return _one_by_one(cells, parse_number)
+            except OverflowError:  # an integer beyond all floats
+                return _one_by_one(cells, _number)
+        if found <= _TEXT:
+            return _number_texts(cells)
+    return _one_by_one(cells, _number)
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        return parse_number(cell)
+    except OverflowError:
+        return None
+
+
+def _number_texts(cells: Sequence[str | None]) -> Read:
+    """Plain spellings by Arrow, all others once per distinct spelling."""
+    try:
+        texts = pa.array(cells, pa.string())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return _one_by_one(cells, _number)
+    plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    values = pc.cast(pc.if_else(plain, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
+    others = np.flatnonzero(~plain.to_numpy(zero_copy_only=False))
+    if not len(others):
+        return _checked(values, cells)
+    spellings = [cells[at] for at in others]
+    known = {spelling: None if is_null(spelling) else parse_number(spelling) for spelling in set(spellings)}
+    values = values.copy()
+    values[others] = np.array([known[spelling] for spelling in spellings], np.float64)
+    return _checked(values, cells)
 
 
 def times(cells: Sequence[Any]) -> Read:
@@ -67,12 +95,10 @@ def times(cells: Sequence[Any]) -> Read:
 
 def booleans(cells: Sequence[Any]) -> Read:
     """Truth values → int64 codes."""
-    known = {None: MISSING, False: FALSE_CODE, True: TRUE_CODE}
-    values = np.zeros(len(cells), np.int64)
-    bad = []
+    values, bad = [], []
     for at, cell in enumerate(cells):
         value = None if is_null(cell) else parse_boolean(cell)
-        values[at] = known[value]
+        values.append(MISSING if value is None else TRUE_CODE if value else FALSE_CODE)
         if value is None and not is_null(cell):
             bad.append(at)
     return Read(values, bad)
@@ -86,22 +112,14 @@ def codes(cells: Sequence[Any], vocabulary: Mapping[str, int]) -> Read:
 
     if len(cells) >= _SMALL and set(map(type, cells)) <= _TEXT:
         known = {cell: code(cell) for cell in set(cells)}
-        return Read(np.array([known[cell] for cell in cells], np.int64), [])
-    return Read(np.array([code(cell) for cell in cells], np.int64), [])
+        return Read([known[cell] for cell in cells], [])
+    return Read([code(cell) for cell in cells], [])
 
 
 def _one_by_one(cells: Sequence[Any], parse: Callable[[Any], float | None]) -> Read:
-    values = np.full(len(cells), np.nan)
-    bad = []
-    for at, cell in enumerate(cells):
-        if is_null(cell):
-            continue
-        value = parse(cell)
-        if value is None:
-            bad.append(at)
-        else:
-            values[at] = value
-    return Read(values, bad)
+    values = [None if is_null(cell) else parse(cell) for cell in cells]
+    bad = [at for at, value in enumerate(values) if value is None and not is_null(cells[at])]
+    return Read([np.nan if value is None else value for value in values], bad)
 
 
 def _checked(values: np.ndarray, cells: Sequence[Any]) -> Read:

@@ -119,6 +119,9 @@ def tokenizer_json(folder: Path) -> str:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file.read_text("utf-8")
+    # transformers makes an empty tokeniser where there is no vocabulary at all.
+    if not any(path for pattern in ("vocab.*", "*.model") for path in folder.glob(pattern)):
+        raise PluginError(f"checkpoint {folder}: neither a tokenizer.json nor a vocabulary")
     from transformers import AutoTokenizer
 
     try:
@@ -154,6 +157,8 @@ def load_model(folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(config, "use_cache", None):
             config.use_cache = False
+        if hasattr(config, "relative_attention_num_buckets"):
+            config._attn_implementation = "eager"  # T5's fused attention cannot be exported to ONNX
         text_only = type(config) in AutoModelForTextEncoding._model_mapping
         factory = AutoModelForTextEncoding if text_only else AutoModel
         if has_weights(folder):

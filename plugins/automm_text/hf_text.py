@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from automm.api import Context, Encoder, Features, InputInfo, Processor, nn
+from automm.api import Context, Encoder, Features, InputInfo, PluginError, Processor, nn
 from automm_text.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -70,7 +70,14 @@ class HfText(Encoder):
         length = min(config.max_length, checkpoint.most_tokens(model) or config.max_length)
         fields = {"max_length": length, "pad_id": int(model.get("pad_token_id") or 0)}
         Tokens(Tokens.Config(**fields), state)  # a damaged tokenizer.json is named here
-        type_ids = any(Tokenizer.from_str(state["tokenizer"]).encode("a").type_ids)
+        tokenizer = Tokenizer.from_str(state["tokenizer"])
+        known = model.get("vocab_size")
+        if isinstance(known, int) and tokenizer.get_vocab_size() > known:
+            raise PluginError(
+                f"checkpoint {folder}: the tokeniser has {tokenizer.get_vocab_size():,} tokens, the model only {known:,}; "
+                "they do not belong together"
+            )
+        type_ids = any(tokenizer.encode("a").type_ids)
         return Tokens(Tokens.Config(**fields, type_ids=type_ids), state)
 
     def __init__(self, config: Any, processor: Processor) -> None:

@@ -52,12 +52,12 @@ class NgramText(Encoder):
         super().__init__(config, processor)
         width = config.width
         self.table = nn.Embedding(processor.size, width, padding_idx=0)
-        nn.init.normal_(self.table.weight, std=0.1)
+        nn.init.normal_(self.table.weight, std=0.03)
         space = processor.state.get("_terms_to_space")
         with torch.no_grad():
             self.table.weight[0] = 0
             if space is not None:
-                found = torch.from_numpy(space).float() * float(__import__("os").environ.get("MULT","1"))  # [terms, width or fewer]
+                found = torch.from_numpy(space).float()  # [terms, width or fewer]
                 self.table.weight[1:, : found.shape[1]] = found
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)

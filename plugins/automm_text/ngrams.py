@@ -19,6 +19,9 @@ _COUNTED = 1_000_000
 _LETTER_WEIGHT = 0.3
 """Weight of letter n-grams beside words: there are many of them, and they matter for words never seen."""
 
+_SPREAD = 0.3
+"""Small beside an optimiser's steps, so that training moves the term vectors and not only what follows them."""
+
 _SVD_ROWS = 8_000
 """Training texts that the semantic space is computed from."""
 
@@ -137,8 +140,9 @@ def _semantic_space(rows: list[dict[str, np.ndarray]], size: int, dimensions: in
         dimensions: Dimensions asked for; fewer if the matrix has a lower rank.
 
     Returns:
-        Float16 [size, dimensions or fewer]: what a term adds to a text's place in the space, where texts have unit
-        variance in the first dimensions and less in later ones (the square root of the singular value's share).
+        Float16 [size, dimensions or fewer]: what a term adds to a text's place in the space. The first
+        dimension of the texts has the standard deviation `_SPREAD`, later ones less (as the square root of the
+        singular value).
     """
     rank = min(dimensions, len(rows) - 1, size - 1)
     if rank < 1:
@@ -157,5 +161,5 @@ def _semantic_space(rows: list[dict[str, np.ndarray]], size: int, dimensions: in
     matrix = csr_matrix((weights.astype(np.float64), np.maximum(ids - 1, 0), ends), (len(rows), size))
     _, values, right = randomized_svd(matrix, rank, n_iter=4, random_state=0)
     values = np.maximum(values, 1e-9)
-    scale = np.sqrt(len(rows) / (values * values[0]))
+    scale = _SPREAD * np.sqrt(len(rows) / (values * values[0]))
     return (right.T * scale).astype(np.float16)

@@ -19,7 +19,7 @@ CHARS_PER_TOKEN = 20
 class Tokens(Processor):
     """Text → `input_ids`, `attention_mask` and, where the model tells segments apart, `token_type_ids` [time].
 
-    The state carries the tokeniser itself (`tokenizer`: the text of its tokenizer.json), so nothing is learned in `fit`.
+    The state carries the tokeniser itself (`tokenizer`: the text of its tokenizer.json); `fit` learns nothing.
     """
 
     op = "text.tokens"
