@@ -87,7 +87,7 @@ class Predictor:
             DataError: If a column is absent, or the data are of no known form.
         """
         given, rows = as_table(data, self.columns)
-        table = self.complete(given, rows, allow_missing)
+        table = self.complete(given, rows, allow_missing, data)
         base = Path(folder) if folder is not None else None
         if rows <= batch_size:
             return self._batch(table, rows, base)
@@ -123,8 +123,14 @@ class Predictor:
             table = self.complete(columns, len(numbers), allow_missing)
             yield numbers, self._batch(table, len(numbers), base)
 
-    def complete(self, table: Table, rows: int, allow_missing: bool = False) -> Table:
+    def complete(self, table: Table, rows: int, allow_missing: bool = False, data: Any = None) -> Table:
         """The table with every column the model reads.
+
+        Args:
+            table: Column → cells, `rows` each.
+            rows: Number of rows.
+            allow_missing: Take absent columns for missing cells.
+            data: What the table was taken from; its other column names help the message.
 
         Raises:
             DataError: Naming all absent columns, unless `allow_missing`.
@@ -133,7 +139,7 @@ class Predictor:
         if not absent:
             return table
         if not allow_missing:
-            raise DataError(missing_columns(absent, list(table)))
+            raise DataError(missing_columns(absent, list(table) if data is None else column_names(data)))
         return {**table, **{name: [None] * rows for name in absent}}
 
     def _batch(self, table: Table, rows: int, folder: Path | None) -> Predictions:
@@ -211,6 +217,16 @@ def as_table(data: Any, columns: Sequence[str]) -> tuple[dict[str, Sequence[Any]
     raise DataError(
         f"cannot read rows from {type(data).__name__}; give a list of dictionaries, columns, or a data frame"
     )
+
+
+def column_names(data: Any) -> list[str]:
+    """The column names of data in any form that `as_table` reads."""
+    if isinstance(data, Mapping):
+        return [str(name) for name in data]
+    for attribute in ("column_names", "columns"):
+        if hasattr(data, attribute):
+            return [str(name) for name in getattr(data, attribute)]
+    return list(dict.fromkeys(str(name) for row in data[:100] for name in row))
 
 
 def _is_list(cells: Any) -> bool:

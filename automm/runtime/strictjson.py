@@ -71,7 +71,7 @@ def _finite(text: str) -> float:
 
 def _deeper(value: Any, depth: int) -> bool:
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [child for item in level if isinstance(item, dict | list) for child in _children(item)]
         if not level:
             return False
