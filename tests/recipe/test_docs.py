@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from automm.plugin.loader import load_plugins
-from automm.recipe.parse import KEYS, load_recipe_text
+from automm.recipe.parse import KEYS, REQUIRED, load_recipe_text
 from automm.recipe.schema import recipe_schema
 from automm.recipe.yaml import parse_document
 from automm.train.config import TrainConfig
@@ -31,10 +31,7 @@ def validator(registry):
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example(example, registry, validator, tmp_path):
     keys = parse_document(example).data
-    text = (
-        "".join(line for key, line in (("data", "data: t.csv\n"), ("target", "target: y\n")) if key not in keys)
-        + example
-    )
+    text = "".join(f"{key}: {value}\n" for key, value in REQUIRED.items() if key not in keys) + example
     (tmp_path / "my_fusion.py").touch()
     load_recipe_text(text, tmp_path / "recipe.yaml", registry)
     validator.validate(parse_document(text).data)
