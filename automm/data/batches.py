@@ -128,8 +128,11 @@ class Batches:
 
     def _draw(self, random: np.random.Generator) -> np.ndarray:
         """Systematic sampling: a row that is to come x times on average comes floor(x) or ceil(x) times."""
-        order = random.permutation(len(self.positions))
         assert self.weights is not None
+        order = random.permutation(len(self.positions))
+        order = order[
+            np.argsort(self.weights[order], kind="stable")
+        ]  # classes in one piece: their counts come out, too
         ends = np.cumsum(self.weights[order] / self.weights.sum() * self.draws)
         picks = np.searchsorted(ends, random.random() + np.arange(self.draws), side="right")
         drawn = order[np.minimum(picks, len(order) - 1)]

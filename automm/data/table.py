@@ -20,6 +20,7 @@ Rows = np.ndarray | slice | None
 _META = b"automm"
 _RELEASE = 32 * 2**20
 """After reading this many bytes the mapped pages are handed back, so that the process stays small."""
+_NEIGHBOURHOOD = 2**16
 
 
 class Table:
@@ -37,6 +38,8 @@ class Table:
         rows: Number of rows.
         columns: Column names, in order.
         digest: Hash of the sources' content.
+        types: Column → Arrow type.
+        row_bytes: Mean size of a row in bytes.
         notes: What was guessed or repaired when the sources were read, for the report.
     """
 
@@ -51,11 +54,10 @@ class Table:
         meta = json.loads(schema.metadata[_META])
         self.digest: str = meta["digest"]
         self.notes: tuple[str, ...] = tuple(meta["notes"])
-        self._at = {column: at for at, column in enumerate(self.columns)}
         self._batches = [self._reader.get_batch(at) for at in range(self._reader.num_record_batches)]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self.rows = int(self._starts[-1])
-        self._row_bytes = path.stat().st_size / max(self.rows, 1)
+        self.row_bytes = path.stat().st_size / max(self.rows, 1)
         self._touched = 0.0
 
     def __len__(self) -> int:
@@ -63,11 +65,6 @@ class Table:
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, rows={self.rows}, columns={len(self.columns)})"
-
-    @property
-    def row_bytes(self) -> float:
-        """Mean size of a row in bytes."""
-        return self._row_bytes
 
     def array(self, column: str, rows: Rows = None) -> pa.Array:
         """Cells of one column as an Arrow array, in the order of `rows`.
@@ -79,31 +76,15 @@ class Table:
         Raises:
             DataError: If there is no such column.
         """
-        if column not in self._at:
-            raise DataError(f"{self.name}: no column {column!r} (there are: {', '.join(self.columns)})")
-        at = self._at[column]
-        if rows is None or isinstance(rows, slice):
-            start, stop, _ = (rows or slice(None)).indices(self.rows)
-            return self._concat([batch.column(at) for batch in self._slices(start, stop)], column)
-        rows = np.asarray(rows, np.int64)
-        parts = [self._batches[which].column(at).take(pa.array(local)) for which, local in self._pieces(rows)]
-        if len(parts) <= 1:
-            return self._concat(parts, column)
-        # The pieces follow the batches; the inverse permutation brings the caller's order back.
-        order = np.argsort(np.searchsorted(self._starts, rows, side="right"), kind="stable")
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return self._concat(parts, column).take(pa.array(back))
+        return self._read([column], rows)[0]
 
     def cells(self, column: str, rows: Rows = None) -> list[Any]:
         """Cells of one column as Python values; see `array`."""
-        values = to_python(self.array(column, rows))
-        self._release(len(values))
-        return values
+        return to_python(self.array(column, rows))
 
     def take(self, columns: Sequence[str], rows: Rows) -> dict[str, list[Any]]:
         """Cells of some columns: column → one value per row, in the order of `rows`."""
-        return {column: self.cells(column, rows) for column in columns}
+        return dict(zip(columns, map(to_python, self._read(columns, rows)), strict=True))
 
     def chunks(
         self, columns: Sequence[str], rows: np.ndarray | None = None, size: int = 4096
@@ -126,36 +107,46 @@ class Table:
             else:
                 yield rows[start:stop], self.take(columns, rows[start:stop])
 
-    def _slices(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        for which in range(max(first, 0), len(self._batches)):
-            low, high = int(self._starts[which]), int(self._starts[which + 1])
-            if low >= stop:
-                return
-            begin = max(start, low)
-            yield self._batches[which].slice(begin - low, min(stop, high) - begin)
-
-    def _pieces(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Batch number and row numbers inside it, for every batch that `rows` touches."""
+    def _read(self, columns: Sequence[str], rows: Rows) -> list[pa.Array]:
+        """The columns as arrays that do not point into the mapped file."""
+        for column in columns:
+            if column not in self.types:
+                raise DataError(f"{self.name}: no column {column!r} (there are: {', '.join(self.columns)})")
+        if rows is None or isinstance(rows, slice):
+            start, stop, _ = (rows or slice(None)).indices(self.rows)
+            rows = np.arange(start, stop)
+        else:
+            rows = np.asarray(rows, np.int64)
         if not len(rows):
-            return
+            return [pa.array([], self.types[column]) for column in columns]
         if rows.min() < 0 or rows.max() >= self.rows:
             raise IndexError(f"{self.name}: row {rows.min()}..{rows.max()} of {self.rows}")
         which = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(which, kind="stable")
         found, begins = np.unique(which[order], return_index=True)
-        for batch, piece in zip(found, np.split(order, begins[1:]), strict=True):
-            yield int(batch), rows[piece] - self._starts[batch]
+        parts = []
+        for at, piece in zip(found, np.split(order, begins[1:]), strict=True):
+            batch = self._batches[at].select(list(columns))
+            parts.append(batch.take(pa.array(rows[piece] - self._starts[at])))
+            self._release(len(columns), len(piece), batch.num_rows)
+        if len(parts) == 1:
+            return parts[0].columns  # type: ignore[no-any-return]
+        joined = pa.concat_batches(parts)
+        if (np.diff(order) == 1).all():
+            return joined.columns  # type: ignore[no-any-return]
+        # The pieces follow the batches; the inverse permutation brings the caller's order back.
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return joined.take(pa.array(back)).columns  # type: ignore[no-any-return]
 
-    def _concat(self, parts: list[pa.Array], column: str) -> pa.Array:
-        if not parts:
-            return pa.array([], self.types[column])
-        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+    def _release(self, columns: int, rows: int, of: int) -> None:
+        """Counts what reading has mapped into the process, and drops it when it is much.
 
-    def _release(self, rows: int) -> None:
-        self._touched += rows * self._row_bytes
+        A scattered read maps a neighbourhood of some pages around every cell. What is dropped is this process's view of
+        the pages only; they stay in the system's page cache.
+        """
+        self._touched += min(of * self.row_bytes * columns / len(self.columns), rows * columns * _NEIGHBOURHOOD)
         if self._touched > _RELEASE and hasattr(mmap, "MADV_DONTNEED"):
-            # Drops this process's view of the pages only; they stay in the system's page cache.
             self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0.0
 
