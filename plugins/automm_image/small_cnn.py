@@ -37,7 +37,7 @@ class SmallCnn(Encoder):
         """Channels of the first layer; each of the three stages doubles them."""
         depth: Annotated[int, Field(ge=1, le=4), Tune(1, 2)] = 1
         """Residual blocks in each stage."""
-        strength: Annotated[float, Field(ge=0, le=1), Tune(0.0, 1.0)] = 0.3
+        strength: Annotated[float, Field(ge=0, le=1), Tune(0.0, 1.0)] = 0.2
         """Strength of the augmentation (turn, scale, shift, colour, cutout) in training."""
         flip: Annotated[Literal["none", "horizontal", "both"], Tune(choices=["none", "horizontal", "both"])] = (
             "horizontal"

@@ -32,8 +32,9 @@ class Inception(nn.Module):
         narrow = self.bottleneck(x)
         branches = [convolution(narrow) for convolution in self.convolutions]
         # Padding must not win the maximum of the last real step.
-        peaks = F.max_pool1d(x.masked_fill(real == 0, -1e4), 3, stride=1, padding=1)
-        branches.append(self.pooled(peaks))
+        # (max_pool1d would fix the length in the exported graph.)
+        peaks = F.max_pool2d(x.masked_fill(real == 0, -1e4)[:, :, None], (1, 3), stride=1, padding=(0, 1))
+        branches.append(self.pooled(peaks[:, :, 0]))
         return torch.relu(self.norm(torch.cat(branches, 1).mT).mT) * real
 
 
@@ -63,8 +64,8 @@ class Statistics(nn.Module):
         time = (real.cumsum(1) - 1) * real / length[:, None]  # 0 to almost 1
         away = (time - (time * real).sum(1, keepdim=True) / length[:, None]) * real
         slope = (away * centred).sum(1) / (away.square().sum(1) + 1e-2)
-        both = real[:, 1:] * real[:, :-1]
-        step = ((values[:, 1:] - values[:, :-1]).abs() * both).sum(1) / length
+        before, real_before = (F.pad(x, (0, 0, 1, 0))[:, :-1] for x in (values, real))  # one step earlier
+        step = ((values - before).abs() * real * real_before).sum(1) / length
         last = (values * (real.cumsum(1) == length[:, None]).to(values.dtype) * real).sum(1)
         first = values[:, 0] * real[:, 0]
         figures = [mean, spread, low.clamp(-100, 100), high.clamp(-100, 100), first, last, slope, step]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automm.api import BadCell, Claim, ColumnProfile, Modality, parse_number
+from automm.api import BadCell, Claim, ColumnProfile, Examples, InputInfo, Modality, parse_number
 from automm_timeseries.read import Bounds, read_cell
 
 EXTENSIONS = frozenset({".npy", ".csv", ".tsv", ".parquet", ".json"})
@@ -42,6 +42,18 @@ class Series(Modality):
         if ratio is None or ratio > SMOOTH:
             return None
         return Claim(0.75, f"{len(columns)} numbered numeric columns whose neighbours have similar values")
+
+    @classmethod
+    def examples(cls, count: int, seed: int) -> Examples:
+        """Lists of 20 to 40 numbers; those of group 0 are noise, those of group 1 waves."""
+        generator = np.random.default_rng(seed)
+        groups = tuple(row % 2 for row in range(count))
+        cells = []
+        for group in groups:
+            values = generator.normal(size=generator.integers(20, 41)) * (0.2 if group else 1.0)
+            phase = generator.uniform(0, 6)
+            cells.append((values + group * np.sin(np.arange(len(values)) / 3 + phase)).round(4).tolist())
+        return Examples(InputInfo("signal", cls.name, ("signal",)), cells, groups)
 
 
 def _readable(cell: object) -> bool:

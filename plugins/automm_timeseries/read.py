@@ -45,8 +45,8 @@ class Reading(NamedTuple):
 def read_cell(cell: Any, bounds: Bounds) -> Reading:
     """A path, the bytes of a file, JSON text, or a list or array of numbers → the series.
 
-    Files are told apart by their first bytes, not by their name. Samples that are not finite, or beyond 1e30 (where fill
-    values lie), count as missing.
+    Files are told apart by their first bytes, not by their name. Samples that are not finite, or beyond 1e30 (where
+    fill values lie), count as missing.
 
     Raises:
         BadCell: If it is none of these, is damaged, empty, or over the bounds.
@@ -188,11 +188,8 @@ def _read_csv(text: str, bounds: Bounds) -> Reading:
 def _is_header(rows: list[list[str]]) -> bool:
     """Whether the first row names the columns: it has a word above a number, or holds nothing but words."""
     words = [not is_null(cell) and parse_number(cell) is None and parse_date(cell) is None for cell in rows[0]]
-    if len(rows) > 1 and any(
-        word and parse_number(cell) is not None for word, cell in zip(words, rows[1], strict=False)
-    ):
-        return True
-    return all(words)
+    below = rows[1] if len(rows) > 1 else []
+    return all(words) or any(word and parse_number(cell) is not None for word, cell in zip(words, below, strict=False))
 
 
 def _column(cells: Sequence[str], decimal_comma: bool) -> np.ndarray | None:

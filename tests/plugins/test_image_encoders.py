@@ -173,9 +173,14 @@ def test_augmentation_changes_every_picture_within_range():
 
 # Pretrained checkpoints
 
-VIT = dict(
-    hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8
-)
+VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
 SQUASH = {
     "size": {"height": 32, "width": 32},
     "image_mean": [0.4, 0.5, 0.6],
@@ -187,7 +192,13 @@ CROP = {"size": {"shortest_edge": 36}, "do_center_crop": True, "crop_size": {"he
 
 def tiny(kind: str) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
-    text = dict(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    text = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     configs = {
         "vit": lambda: transformers.ViTConfig(**VIT),
         "deit": lambda: transformers.DeiTConfig(**VIT),
