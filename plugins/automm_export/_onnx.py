@@ -33,10 +33,11 @@ def prepared(graph: Graph) -> Graph:
     if any(t.device.type != "cpu" or (t.is_floating_point() and t.dtype != torch.float32) for t in tensors):
         module = copy.deepcopy(module).cpu().float()
     example = {name: tensor.detach().cpu() for name, tensor in graph.example.items()}
+    rows = {axes[0] for axes in graph.dynamic.values() if 0 in axes}
     taken: set[int] = set()
     sizes = {}
     for name, size in _sizes(example, graph.dynamic).items():
-        size = max(size, 2)
+        size = 2 if name in rows else max(size, 2)
         while size in taken:
             size += 1
         taken.add(size)
@@ -94,11 +95,24 @@ def export(graph: Graph, path: Path, opset: int) -> None:
     except torch.onnx.OnnxExporterError as problem:
         raise PluginError(f"the model cannot be exported to ONNX: {_reason(problem)}") from problem
     model = program.model_proto
+    _free(model, graph.dynamic)
     _anonymous(model)
     onnx.checker.check_model(model)
     if model.ByteSize() >= 2**31:
         raise PluginError("the model is larger than 2 GiB, which one ONNX file cannot hold")
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _free(model: onnx.ModelProto, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+    """Refuses a graph in which a size that varies became a constant; the exporter does that without a word."""
+    for item in model.graph.input:
+        sizes = item.type.tensor_type.shape.dim
+        for axis, name in dynamic.get(item.name, {}).items():
+            if not sizes[axis].dim_param:
+                raise PluginError(
+                    f"the model cannot be exported to ONNX: its code fixes the size {name!r} of {item.name!r} to "
+                    f"{sizes[axis].dim_value}; look for an operation or a branch that depends on that size"
+                )
 
 
 def _reason(problem: BaseException) -> str:

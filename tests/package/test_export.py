@@ -76,6 +76,19 @@ def test_model_that_cannot_be_traced_gets_a_reason(tmp_path):
     assert not (tmp_path / "g.onnx").exists()
 
 
+class Pooling(torch.nn.Module):
+    """max_pool1d fixes the length in the exported graph."""
+
+    def forward(self, batch):
+        return {"y": torch.nn.functional.max_pool1d(batch["a.x"].mT, 3, 1, 1).mean((1, 2))}
+
+
+def test_size_that_the_model_fixes_is_named(tmp_path):
+    with pytest.raises(PluginError, match=r"fixes the size 'a\.time' of 'a\.x' to 3"):
+        Onnx(Onnx.Config()).export_graph(graph(Pooling()), tmp_path / "g.onnx")
+    assert not (tmp_path / "g.onnx").exists()
+
+
 def test_graph_that_deviates_is_refused(tmp_path):
     from automm_export import _onnx
 
