@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import ClassVar
 
-from automm.api import Claim, ColumnProfile, Modality
+from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality
 
 FEW = 0.2
 """Up to this share of distinct values a column of strings repeats itself enough to be a category."""
@@ -35,6 +36,20 @@ class Tabular(Modality):
         if column.storage != "string":
             return Claim(0.5, "single values", "category")
         return _category(column)
+
+    @classmethod
+    def examples(cls, count: int, seed: int) -> Examples:
+        """Rows with a column of every type; number and category tell the groups apart."""
+        draw = random.Random(seed)
+        groups = tuple(row % 2 for row in range(count))
+        cells = {
+            "price": [str(round(draw.gauss(10 + 4 * group, 1), 2)) for group in groups],
+            "colour": [draw.choice(("red", "blue", "green")[group : group + 2]) for group in groups],
+            "sold": [f"2024-{draw.randint(1, 12):02}-{draw.randint(1, 28):02}" for _ in groups],
+            "new": [draw.choice(("yes", "no")) for _ in groups],
+        }
+        types = dict(zip(cells, ("number", "category", "date", "boolean"), strict=True))
+        return Examples(InputInfo(cls.name, cls.name, tuple(cells), types), cells, groups)
 
 
 def _number(column: ColumnProfile) -> Claim:

@@ -74,8 +74,8 @@ class HfText(Encoder):
         known = model.get("vocab_size")
         if isinstance(known, int) and tokenizer.get_vocab_size() > known:
             raise PluginError(
-                f"checkpoint {folder}: the tokeniser has {tokenizer.get_vocab_size():,} tokens, the model only {known:,}; "
-                "they do not belong together"
+                f"checkpoint {folder}: the tokeniser has {tokenizer.get_vocab_size():,} tokens, "
+                f"the model only {known:,}; they do not belong together"
             )
         type_ids = any(tokenizer.encode("a").type_ids)
         return Tokens(Tokens.Config(**fields, type_ids=type_ids), state)

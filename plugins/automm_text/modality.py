@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from automm.api import Claim, ColumnProfile, Modality
+import random
+
+from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality
+
+OPENINGS = ("The hotel", "Our room", "Breakfast", "The service", "Everything")
+PRAISE = ("lovely", "excellent", "friendly", "spotless")
+BLAME = ("dirty", "awful", "noisy", "broken")
 
 
 class Text(Modality):
@@ -31,3 +37,14 @@ class Text(Modality):
         if column.mean_words >= 1.5 and share > 0.2:
             return Claim(0.5, f"{facts}: short and often repeated")
         return Claim(0.1, f"{facts}: rather names than text")
+
+    @classmethod
+    def examples(cls, count: int, seed: int) -> Examples:
+        """Short reviews of varied length; group 1 is praise."""
+        draw = random.Random(seed)
+        groups = tuple(row % 2 for row in range(count))
+        cells = []
+        for group in groups:
+            words = draw.choices(PRAISE if group else BLAME, k=draw.randint(1, 4))
+            cells.append(f"{draw.choice(OPENINGS)} was {' and '.join(words)}.")
+        return Examples(InputInfo("review", cls.name, ("review",)), cells, groups)

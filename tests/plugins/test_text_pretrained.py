@@ -122,14 +122,11 @@ def test_strange_cells():
 
 def test_a_panic_of_the_tokeniser_is_a_bad_cell():
     explosive = tokenizer()
-    explosive.pre_tokenizer = pre_tokenizers.Split(Regex(r"(x+x+)+y"), "isolated")
+    explosive.pre_tokenizer = pre_tokenizers.Split(Regex(r"(a|aa)+$"), "isolated")
     processor = Tokens(Tokens.Config(), {"tokenizer": explosive.to_str()})
-    start = time.perf_counter()
-    try:
-        processor(["x" * 5000])
-    except BadCells as problem:
-        assert "gave up" in problem.reasons[0]
-    assert time.perf_counter() - start < 20
+    with pytest.raises(BadCells) as problem:
+        processor(["good", "a" * 60 + "b"])
+    assert problem.value.reasons == {1: "the tokeniser gave up on this text"}
 
 
 def test_a_batch_equals_one_by_one_and_state_survives_json():
@@ -145,7 +142,7 @@ def test_a_batch_equals_one_by_one_and_state_survives_json():
 
 
 def test_damaged_tokenizers_are_refused_in_one_line():
-    with pytest.raises(PluginError, match="tokenizer.json cannot be read"):
+    with pytest.raises(PluginError, match=r"tokenizer\.json cannot be read"):
         Tokens(Tokens.Config(), {"tokenizer": "{}"})
     with pytest.raises(PluginError, match="needs the state 'tokenizer'"):
         Tokens(Tokens.Config())
@@ -305,7 +302,7 @@ def test_a_hub_name_fails_at_once_without_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")
     for name in ("someone/some-model", "hf://someone/some-model@main"):
         start = time.perf_counter()
-        with pytest.raises(PluginError, match="hub.invalid cannot be reached"):
+        with pytest.raises(PluginError, match=r"hub\.invalid cannot be reached"):
             checkpoint.locate(name)
         assert time.perf_counter() - start < 8
 
