@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from automm.core.arrays import ArraySpec, collate
+from automm.core.arrays import ArraySpec
 from automm.core.processor import BadCells, Processor
 from automm.core.profile import InputInfo
 from automm.data.table import Table
@@ -118,22 +118,18 @@ class ArrayStore:
         values = self._values[name]
         if spec.fixed:
             return values.take(positions, axis=0)
-        offsets, shapes = self._offsets[name], self._shapes[name]
-        starts, sizes = offsets[positions], shapes[positions]
-        if len(positions) and len(spec.shape) == 1:
-            lengths = sizes[:, 0]
-            steps = np.arange(max(int(lengths.max()), 1))
-            inside = steps < lengths[:, None]  # [batch, time]
-            index = np.where(inside, starts[:, None] + steps, 0)
-            padded: np.ndarray = values.take(index, mode="clip") if len(values) else np.zeros(index.shape, spec.dtype)
-            padded[~inside] = spec.pad
-            return padded
-        ends = offsets[positions + 1]
-        items = [
-            {name: values[start:end].reshape(shape)}
-            for start, end, shape in zip(starts, ends, sizes.tolist(), strict=True)
-        ]
-        return collate(items, {name: spec})[name]
+        shapes = self._shapes[name][positions]
+        starts, ends = self._offsets[name][positions].tolist(), self._offsets[name][positions + 1].tolist()
+        longest = shapes.max(0, initial=1) if len(positions) else np.ones(len(spec.shape), np.int64)
+        sizes = [int(most) if isinstance(size, str) else size for size, most in zip(spec.shape, longest, strict=True)]
+        out = np.full((len(positions), *sizes), spec.pad, spec.dtype)
+        if len(sizes) == 1:
+            for at, (start, end) in enumerate(zip(starts, ends, strict=True)):
+                out[at, : end - start] = values[start:end]
+            return out
+        for at, (start, end, shape) in enumerate(zip(starts, ends, shapes.tolist(), strict=True)):
+            out[at][tuple(slice(size) for size in shape)] = values[start:end].reshape(shape)
+        return out
 
     @classmethod
     def build(

@@ -296,7 +296,7 @@ def useless(column: ColumnProfile) -> str | None:
         if nearly and named:
             return "an identifier: whole numbers that differ in every row"
         return (
-            "a row number: whole numbers without gaps, all different" if unique and span <= 2 * column.filled else None
+            "a row number: whole numbers that count up, all different" if unique and span <= 2 * column.filled else None
         )
     if column.number_share > 0.5 or column.date_share > 0.5 or column.list_share > 0.5 or column.mean_words >= 1.5:
         return None

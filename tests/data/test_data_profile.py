@@ -121,7 +121,7 @@ def test_opening_profiling_and_inferring_ten_thousand_rows_is_quick(tmp_path):
     start = time.perf_counter()
     table = open_table(["big.csv"], tmp_path, tmp_path / "cache")
     found = infer_inputs(profile_table(table), registry(), None, (), ("kind",))
-    assert time.perf_counter() - start < 1.5  # 0.25 s on an idle core
+    assert time.perf_counter() - start < 2.5  # 0.25 s on an idle core
     assert found.left_out["id"].startswith("an identifier")
 
 
