@@ -84,9 +84,9 @@ automm predict . table.csv -o predictions.csv
 ```
 
 ```python
-from automm.runtime.predictor import load
+import automm
 
-predictor = load(".")
+predictor = automm.load(".")
 predictor.predict([{{{row}}}], folder=".").rows
 ```
 

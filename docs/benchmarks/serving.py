@@ -21,14 +21,15 @@ from automm.runtime.predictor import load
 REPEATS = 500
 
 
-def median(call: Callable[[], object]) -> float:
-    """Median seconds of a call, after a warm-up."""
-    times = []
+def medians(*calls: Callable[[], object]) -> list[float]:
+    """Median seconds of each call after a warm-up; taken in turn, so that a busy machine slows all of them alike."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[REPEATS // 10 :])
+        for call, found in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[REPEATS // 10 :]) for found in times]
 
 
 def main(package: str, table: str, cache: str = ".benchmark-cache") -> None:
@@ -38,11 +39,10 @@ def main(package: str, table: str, cache: str = ".benchmark-cache") -> None:
     source = open_table([path.name], path.parent, Path(cache))
     rows = source.take(list(predictor.columns), np.arange(1))
     row = {name: cells[0] for name, cells in rows.items()}
-    inputs = [(item.processor, item.columns, part.slug) for item, part in _pairs(predictor)]
-    prepared = [
-        (processor, slug, input_cells(processor, columns, {c: [row[c]] for c in columns}, source.folder))
-        for processor, columns, slug in inputs
-    ]
+    prepared = []
+    for item, part in zip(predictor.package.inputs, predictor.package.manifest.inputs, strict=True):
+        cells = {column: [row[column]] for column in item.columns}
+        prepared.append((item.processor, part.slug, input_cells(item.processor, item.columns, cells, source.folder)))
     graph = predictor.package.graphs["main"]
 
     def bare() -> object:
@@ -53,13 +53,8 @@ def main(package: str, table: str, cache: str = ".benchmark-cache") -> None:
             arrays[f"{slug}.present"] = np.ones(1, bool)
         return graph(arrays)
 
-    whole = median(lambda: predictor.predict(row, folder=source.folder))
-    alone = median(bare)
+    whole, alone = medians(lambda: predictor.predict(row, folder=source.folder), bare)
     print(f"predict {whole * 1e3:.3f} ms, processors + ONNX Runtime {alone * 1e3:.3f} ms, ratio {whole / alone:.2f}")
-
-
-def _pairs(predictor: object) -> list[tuple[object, object]]:
-    return list(zip(predictor.package.inputs, predictor.package.manifest.inputs, strict=True))
 
 
 if __name__ == "__main__":
