@@ -18,8 +18,8 @@ STD = (0.229, 0.224, 0.225)
 class SmallCnn(Encoder):
     """A residual network (He et al. 2016, pre-activation) of three stages for a few hundred pictures and more.
 
-    Batch normalisation: with group normalisation an epoch costs a third more, and the same loss takes twice the epochs.
-    Training pictures are augmented on the device.
+    Batch normalisation: with group normalisation an epoch costs a third more, and the same loss takes nearly twice as
+    many. Training pictures are augmented on the device.
     """
 
     name = "small_cnn"

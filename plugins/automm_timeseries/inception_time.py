@@ -30,7 +30,7 @@ class InceptionTime(Encoder):
         """Most time steps; the cost grows with it."""
         longer: Literal["last", "resample"] = "last"
         """What happens to longer series (see the processor `series.values`)."""
-        clock: Annotated[Literal["drop", "keep"], Tune(choices=["drop", "keep"])] = "drop"
+        clock: Annotated[Literal["auto", "drop", "keep"], Tune(choices=["auto", "drop"])] = "auto"
         """What happens to a table's time axis (see the processor `series.values`)."""
         filters: Annotated[int, Field(ge=4, le=128), Tune(8, 32, step=8)] = 16
         """Channels of each of the four branches; the features are four times as wide."""

@@ -16,6 +16,7 @@ from automm_timeseries.read import Bounds, Reading, read_cell
 CLOCK_NAMES = frozenset(
     ["index", "id", "t", "ts", "time", "timestamp", "timestep", "date", "datetime", "step", "cycle", "seconds", "ms"],
 ) | {"", "unnamed: 0"}
+UNIX_TIME = 1e8
 FARTHEST = 10.0
 
 
@@ -78,9 +79,10 @@ class Values(Processor):
         """Most time steps that reach the model."""
         longer: Literal["last", "resample"] = "last"
         """What happens to longer series: the `last` steps are kept, or all are averaged in `max_length` equal spans."""
-        clock: Literal["drop", "keep"] = "drop"
+        clock: Literal["auto", "drop", "keep"] = "auto"
         """What happens to a table's time axis: a column that rises from row to row in every training series, and does
-        so in equal steps or is named like one (`cycle`, `timestamp`). Its values seldom mean the same in new data."""
+        so in equal steps or is named like one (`cycle`, `timestamp`). `auto` keeps counters, which tell the age (cycles
+        since the start), and drops Unix time (above 1e8), whose values never come back in new data."""
         max_values: Annotated[int, Field(ge=1)] = 5_000_000
         """Numbers (time × channels) above which a series is refused."""
         max_channels: Annotated[int, Field(ge=1)] = 1024
@@ -129,9 +131,10 @@ class Values(Processor):
 
     def _learn(self, tally: _Tally, names: tuple[str, ...] | None) -> None:
         keep = np.ones(tally.channels, bool)
-        if names and self.config.clock == "drop" and tally.longest > 2:
+        if names and self.config.clock != "keep" and tally.longest > 2:
             named = np.array([name.strip().lower() in CLOCK_NAMES for name in names])
-            keep = ~(tally.rising & (tally.steady | named))
+            unwanted = (self.config.clock == "drop") | (tally.mean > UNIX_TIME)
+            keep = ~(tally.rising & (tally.steady | named) & unwanted)
             keep |= not keep.any()
         std = np.sqrt(tally.squares / np.maximum(tally.count, 1))
         constant = std <= 1e-8 * np.maximum(np.abs(tally.mean), 1e-4)

@@ -181,11 +181,13 @@ def table(rows: int, start=0, names="cycle,a,b,total") -> bytes:
 def test_a_clock_is_dropped_or_kept():
     cells = [table(10, 100), table(7, 3), table(1)]
     # `total` rises as well, but in uneven steps and without a clock's name: it is a measurement.
-    assert fitted(cells).state["columns"] == ["a", "b", "total"]
+    assert fitted(cells, clock="drop").state["columns"] == ["a", "b", "total"]
+    assert fitted(cells).state["columns"] == ["cycle", "a", "b", "total"]
+    assert fitted([table(9, 1_700_000_000), table(5, 1_700_000_900)]).state["columns"] == ["a", "b", "total"]
     assert fitted(cells, clock="keep").state["columns"] == ["cycle", "a", "b", "total"]
     uneven = [table(9, names="x,a,b,Timestamp"), table(8, names="x,a,b,Timestamp")]
-    assert fitted(uneven).state["columns"] == ["a", "b"]
-    assert fitted([b"cycle\n1\n2\n3\n"]).state["columns"] == ["cycle"]
+    assert fitted(uneven, clock="drop").state["columns"] == ["a", "b"]
+    assert fitted([b"cycle\n1\n2\n3\n"], clock="drop").state["columns"] == ["cycle"]
 
 
 def test_columns_are_taken_by_name():
