@@ -11,7 +11,7 @@ from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse
 from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, Tune
 from automm.core.features import Features
-from automm.core.kinds import Encoder, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
+from automm.core.kinds import Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
@@ -46,6 +46,7 @@ __all__ = [
     "DataError",
     "Decoder",
     "Encoder",
+    "Examples",
     "Exporter",
     "F",
     "Features",

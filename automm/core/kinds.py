@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 
     import numpy as np
     import torch
+
+
+class Examples(NamedTuple):
+    """Made-up cells of a modality, for the conformance kit.
+
+    Attributes:
+        info: The input they belong to.
+        cells: A list of cells as a processor gets them (media as `bytes`); for an input of many columns a mapping from
+            column to its list of cells.
+        groups: 0 or 1 per row: two kinds of cells that any working encoder learns to tell apart.
+    """
+
+    info: InputInfo
+    cells: Any
+    groups: tuple[int, ...]
 
 
 class Modality(Component, abstract=True):
@@ -42,6 +57,12 @@ class Modality(Component, abstract=True):
     def claim_family(cls, prefix: str, columns: Sequence[ColumnProfile]) -> Claim | None:
         """The same for numbered columns (`t_0 … t_127`) taken together as one input named `prefix`."""
         del prefix, columns
+        return None
+
+    @classmethod
+    def examples(cls, count: int, seed: int) -> Examples | None:
+        """`count` made-up rows, so that the conformance kit can try every encoder of this modality; None: no kit."""
+        del count, seed
         return None
 
 
@@ -199,6 +220,12 @@ class Task(Component, abstract=True):
     def metric_names(cls) -> dict[str, bool]:
         """Metric name → larger is better. The first is the default."""
         raise NotImplementedError
+
+    @classmethod
+    def examples(cls, count: int, seed: int) -> dict[str, list[Any]] | None:
+        """`count` made-up rows of target column → cells, for the conformance kit; None: no kit."""
+        del count, seed
+        return None
 
     def fit(self, cells: Mapping[str, Sequence[Any]]) -> None:
         """Learns the coding from the training rows and stores it in `self.state` (plain JSON).

@@ -11,9 +11,8 @@ class Project(nn.Sequential):
     """Brings one input's features, of whatever scale, to the joint width."""
 
     def __init__(self, width: int, hidden: int) -> None:
-        # A layer norm over one feature would always give zero.
-        norm = nn.LayerNorm(width) if width > 1 else nn.Identity()
-        super().__init__(norm, nn.Linear(width, hidden))
+        # The norm comes second: before the linear map it would wipe out the mean and the scale of narrow features.
+        super().__init__(nn.Linear(width, hidden), nn.LayerNorm(hidden))
 
 
 def mlp(width: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:

@@ -40,7 +40,7 @@ class Image(Modality):
 
     @classmethod
     def examples(cls, count: int, seed: int) -> Examples:
-        """Noisy PNG files of varied size; those of group 0 are red above, those of group 1 below."""
+        """Noisy PNG files of varied size; those of group 0 are reddish, those of group 1 bluish."""
         import PIL.Image
 
         generator = np.random.default_rng(seed)
@@ -49,8 +49,7 @@ class Image(Modality):
         for group in groups:
             height, width = generator.integers(20, 48, 2)
             pixels = generator.integers(0, 128, (height, width, 3), np.uint8)
-            half = slice(height // 2, None) if group else slice(height // 2)
-            pixels[half, :, 0] += 127
+            pixels[:, :, 2 if group else 0] += 127
             file = io.BytesIO()
             PIL.Image.fromarray(pixels).save(file, "PNG")
             cells.append(file.getvalue())

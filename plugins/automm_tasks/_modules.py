@@ -11,11 +11,11 @@ from automm.api import Features
 
 
 class Head(nn.Module):
-    """Mean of the tokens → layer norm → (hidden layer) → linear."""
+    """Mean of the tokens → dropout → (hidden layer) → linear."""
 
     def __init__(self, width: int, hidden: int, dropout: float, start: Sequence[float]) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.LayerNorm(width), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden:
             layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         last = nn.Linear(hidden or width, len(start))

@@ -65,6 +65,12 @@ class Classification(HeadTask):
         """Metric name → larger is better; accuracy is the default."""
         return {name: metric.maximize for name, metric in metrics.CLASS.items()}
 
+    @classmethod
+    def examples(cls, count: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up target cells, for the conformance kit."""
+        names = ("spring", "summer", "autumn", "summer")
+        return {"season": [names[(row + seed) % 4] for row in range(count)]}
+
     def fit(self, cells: Mapping[str, Sequence[Any]]) -> None:
         """Learns names, order and counts of the classes.
 

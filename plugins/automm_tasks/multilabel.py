@@ -69,6 +69,12 @@ class Multilabel(HeadTask):
         """
         return {name: metric.maximize for name, metric in metrics.label_metrics((0.5,)).items()}
 
+    @classmethod
+    def examples(cls, count: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up target cells, for the conformance kit."""
+        names = ("jazz", "pop", "rock", "jazz|rock", "pop|rock")
+        return {"genres": [names[(row + seed) % 5] for row in range(count)]}
+
     def fit(self, cells: Mapping[str, Sequence[Any]]) -> None:
         """Learns names and counts of the labels.
 

@@ -49,6 +49,11 @@ class Regression(HeadTask):
         """Metric name → larger is better; r2 is the default."""
         return {name: metric.maximize for name, metric in metrics.NUMBER.items()}
 
+    @classmethod
+    def examples(cls, count: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up target cells, for the conformance kit."""
+        return {"price": [round(10 + 3 * math.sin(row + seed), 2) for row in range(count)]}
+
     def fit(self, cells: Mapping[str, Sequence[Any]]) -> None:
         """Learns transform, mean and spread.
 

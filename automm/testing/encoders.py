@@ -1,0 +1,164 @@
+"""Checks of encoders, on the examples of their modality."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from automm.api import nn, torch
+from automm.core.features import Features
+from automm.testing import modules
+from automm.testing.subject import ROWS, Subject, take, without
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _make(subject: Subject, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    module = subject.cls(subject.config, subject.processor)
+    return module.eval()
+
+
+def _arrays(subject: Subject, cells: Any = None) -> dict[str, Tensor]:
+    found = subject.processor(subject.examples().cells if cells is None else cells)
+    return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+def gives_its_width(subject: Subject) -> None:
+    """Features have the declared width and a bool mask with a token in every row."""
+    module = _make(subject)
+    assert isinstance(getattr(module, "width", None), int), "set self.width in __init__"
+    tokens, mask = module(_arrays(subject))
+    assert tokens.ndim == 3, f"tokens have shape {list(tokens.shape)}, not [batch, time, width]"
+    assert (len(tokens), tokens.shape[2]) == (ROWS, module.width), (
+        f"tokens have shape {list(tokens.shape)} for {ROWS} rows and width {module.width}"
+    )
+    assert mask.dtype == torch.bool, f"the mask must be bool, it is {mask.dtype}"
+    assert mask.shape == tokens.shape[:2], f"mask {list(mask.shape)} for tokens {list(tokens.shape)}"
+    assert bool(mask.any(1).all()), "every row needs a real token; automm masks missing inputs itself"
+    modules.finite(tokens, "features must be finite")
+
+
+def rows_are_independent(subject: Subject) -> None:
+    """A cell alone gives the features that it gives in a batch with longer ones: padding does not matter."""
+    module, cells = _make(subject), subject.examples().cells
+    whole = module(_arrays(subject)).mean()
+    for row in range(0, ROWS, 7):
+        alone = module(_arrays(subject, take(cells, [row]))).mean()
+        modules.same(alone, whole[[row]], "a cell alone must give what it gives in a batch")
+
+
+def row_order_does_not_matter(subject: Subject) -> None:
+    """Permuted rows give permuted features."""
+    module, arrays = _make(subject), _arrays(subject)
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
+    permuted = module({name: array[order] for name, array in arrays.items()}).mean()
+    modules.same(permuted, module(arrays).mean()[order], "rows must not depend on their order")
+
+
+def missing_cells_are_harmless(subject: Subject) -> None:
+    """The processor's blank row gives finite features, also as a whole batch, and leaves other rows alone."""
+    module, cells = _make(subject), subject.examples().cells
+    found = module(_arrays(subject, without(cells, (0, 3))))
+    modules.finite(found.tokens, "a missing cell must not give NaN")
+    modules.same(found.mean()[1:3], module(_arrays(subject)).mean()[1:3], "a missing cell must not change other rows")
+    nothing = _arrays(subject, without(take(cells, (0, 1)), (0, 1)))
+    modules.finite(module(nothing).tokens, "a batch of missing cells must not give NaN")
+
+
+def gradients_reach_every_parameter(subject: Subject) -> None:
+    """In training the features are finite and every trained parameter gets a finite gradient."""
+    module = _make(subject).train()
+    tokens, mask = module(_arrays(subject))
+    generator = torch.Generator().manual_seed(0)
+    modules.gradients(
+        module, (tokens * torch.randn(tokens.shape, generator=generator) * mask[:, :, None]).sum(), "training"
+    )
+
+
+def layers_hold_every_parameter(subject: Subject) -> None:
+    """`layers` covers all parameters, so that `adapt: last_N` freezes and frees what it says."""
+    module = _make(subject)
+    inside = {id(parameter) for layer in module.layers() for parameter in layer.parameters()}
+    outside = [name for name, parameter in module.named_parameters() if id(parameter) not in inside]
+    assert not outside, f"parameters outside layers(): {', '.join(outside[:5])}"
+
+
+def leaves_inputs_alone(subject: Subject) -> None:
+    """Arrays are not changed in place."""
+    module, arrays = _make(subject).train(), _arrays(subject)
+    modules.unchanged(arrays.values(), lambda: module(arrays), "forward must not change its arrays")
+
+
+def eval_is_deterministic(subject: Subject) -> None:
+    """In eval mode the same batch gives the same numbers."""
+    module, arrays = _make(subject), _arrays(subject)
+    assert torch.equal(module(arrays).tokens, module(arrays).tokens), "eval mode must be deterministic"
+
+
+def copies_and_reloads(subject: Subject) -> None:
+    """Deep copies and state dictionaries keep the numbers."""
+    arrays = _arrays(subject)
+    modules.copies(_make(subject), lambda module: module(arrays).mean(), lambda: _make(subject, seed=1))
+
+
+def learns_two_groups(subject: Subject) -> None:
+    """Learns to tell the two groups of examples apart, also in rows it has not seen."""
+    module = _make(subject).train()
+    module.requires_grad_(True)
+    torch.manual_seed(0)
+    head = nn.Linear(module.width, 2)
+    arrays, groups = _arrays(subject), torch.tensor(subject.examples().groups)
+    modules.learns(
+        [*module.parameters(), *head.parameters()],
+        lambda: nn.functional.cross_entropy(head(module(arrays).mean()), groups),
+        steps=40,
+        rate=1e-3,
+        rule="two groups of examples must be learned",
+    )
+    other = subject.examples(seed=1)
+    guess = head(module.eval()(_arrays(subject, other.cells)).mean()).argmax(1)
+    right = float((guess == torch.tensor(other.groups)).double().mean())
+    assert right >= 0.8, f"two groups of examples must be told apart in new rows: {right:.0%} are right"
+
+
+def exports_a_graph(subject: Subject) -> None:
+    """The exported graph agrees with the encoder at other batch sizes and lengths."""
+    specs = subject.processor.specs()
+    dynamic = {
+        name: {0: "batch", **{axis: size for axis, size in enumerate(spec.shape, 1) if isinstance(size, str)}}
+        for name, spec in specs.items()
+    }
+    cells = subject.examples(seed=1).cells
+    batches = [_arrays(subject, take(cells, rows)) for rows in ((0,), (1, 2, 3))]
+    modules.exports(_flat(_make(subject)), batches, _arrays(subject, take(cells, range(4))), dynamic)
+
+
+def _flat(encoder: Any) -> Any:
+    """The encoder as a module from plain tensors to answers, with what the model does to missing rows left out."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            features: Features = self.encoder(batch)
+            return {"features": features.mean()}
+
+    return Flat().eval()
+
+
+CHECKS = (
+    gives_its_width,
+    rows_are_independent,
+    row_order_does_not_matter,
+    missing_cells_are_harmless,
+    gradients_reach_every_parameter,
+    layers_hold_every_parameter,
+    leaves_inputs_alone,
+    eval_is_deterministic,
+    copies_and_reloads,
+    learns_two_groups,
+    exports_a_graph,
+)

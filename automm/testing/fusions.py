@@ -1,0 +1,222 @@
+"""Checks of fusions, on three made-up inputs of several lengths in which every combination of inputs is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from automm.api import nn, torch
+from automm.core.features import Features
+from automm.core.kinds import Fusion
+from automm.testing import modules
+from automm.testing.subject import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WIDTHS = {"words": 6, "picture": 4, "table": 3}
+LENGTHS = {"words": 4, "picture": 3, "table": 1}
+
+
+def _inputs(rows: int = 16, seed: int = 0, missing: bool = True) -> dict[str, Features]:
+    """Row n misses the inputs whose bit of n is set; row 7 misses all."""
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for bit, (name, width) in enumerate(WIDTHS.items()):
+        time = LENGTHS[name]
+        mask = torch.arange(time) < torch.randint(1, time + 1, (rows, 1), generator=generator)
+        if missing:
+            mask &= (torch.arange(rows)[:, None] >> bit) % 2 == 0
+        tokens = torch.randn(rows, time, width, generator=generator)
+        made[name] = Features(tokens * mask[:, :, None], mask)
+    return made
+
+
+def _make(subject: Subject, widths: Mapping[str, int] = WIDTHS, config: Any = None) -> Any:
+    torch.manual_seed(0)
+    return subject.cls(config or subject.config, widths).eval()
+
+
+def _rows(inputs: Mapping[str, Features], rows: Any) -> dict[str, Features]:
+    return {name: Features(tokens[rows], mask[rows]) for name, (tokens, mask) in inputs.items()}
+
+
+def _tensors(inputs: Mapping[str, Features]) -> dict[str, Tensor]:
+    return {f"{name}.{part}": tensor for name, f in inputs.items() for part, tensor in f._asdict().items()}
+
+
+def gives_its_width(subject: Subject) -> None:
+    """Joint features have the declared width and a mask, and time = 1 where a vector is needed."""
+    module = _make(subject)
+    assert subject.cls.gives <= {"vector", "tokens", "aligned"}, f"gives: {subject.cls.gives}"
+    assert isinstance(getattr(module, "width", None), int), "set self.width in __init__"
+    for needs in sorted(subject.cls.gives & {"vector", "tokens"}):
+        module.needs = needs
+        tokens, mask = module(_inputs())
+        what = f"joint tokens where {needs} are needed"
+        assert tokens.ndim == 3, f"{what}: shape {list(tokens.shape)} is not [batch, time, width]"
+        assert (len(tokens), tokens.shape[2]) == (16, module.width), (
+            f"{what}: {list(tokens.shape)}, width {module.width}"
+        )
+        assert mask.dtype == torch.bool, f"{what}: the mask must be bool, it is {mask.dtype}"
+        assert mask.shape == tokens.shape[:2], f"{what}: mask {list(mask.shape)} for tokens {list(tokens.shape)}"
+        assert needs != "vector" or tokens.shape[1] == 1, f"a joint vector has time = 1, this has {tokens.shape[1]}"
+
+
+def any_input_may_be_missing(subject: Subject) -> None:
+    """Every combination of missing inputs, none left included, gives finite numbers and a real vector."""
+    tokens, mask = _make(subject)(_inputs())
+    modules.finite(tokens, "missing inputs must not give NaN")
+    if "vector" in subject.cls.gives:
+        assert bool(mask.all()), "the joint vector is real even if every input is missing"
+
+
+def missing_tokens_do_not_matter(subject: Subject) -> None:
+    """What stands behind an all-False mask, or in padding, changes nothing."""
+    module, inputs = _make(subject), _inputs()
+    noisy = {name: Features(tokens + 5.0 * ~mask[:, :, None], mask) for name, (tokens, mask) in inputs.items()}
+    modules.same_features(module(noisy), module(inputs), "masked tokens must not matter")
+
+
+def padding_does_not_matter(subject: Subject) -> None:
+    """More padding changes nothing."""
+    module, inputs = _make(subject), _inputs()
+    longer = {
+        name: Features(nn.functional.pad(tokens, (0, 0, 0, 3)), nn.functional.pad(mask, (0, 3)))
+        for name, (tokens, mask) in inputs.items()
+    }
+    modules.same_features(module(longer), module(inputs), "padding must not matter")
+
+
+def present_inputs_matter(subject: Subject) -> None:
+    """Each present input changes the joint features."""
+    module, inputs = _make(subject), _inputs(missing=False)
+    before = module(inputs).mean()
+    for name, (tokens, mask) in inputs.items():
+        after = module({**inputs, name: Features(tokens.flip(0) + mask[:, :, None], mask)}).mean()
+        assert not torch.allclose(before, after, atol=1e-6), f"input {name!r} does not reach the joint features"
+
+
+def rows_are_independent(subject: Subject) -> None:
+    """A row alone gives what it gives in a batch."""
+    module, inputs = _make(subject), _inputs()
+    joint = module(inputs)
+    for row in (0, 3, 7):
+        alone, whole = module(_rows(inputs, [row])), Features(joint.tokens[[row]], joint.mask[[row]])
+        modules.same_features(alone, whole, "a row alone must give what it gives in a batch")
+
+
+def row_order_does_not_matter(subject: Subject) -> None:
+    """Permuted rows give permuted features."""
+    module, inputs = _make(subject), _inputs()
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    modules.same(
+        module(_rows(inputs, order)).mean(), module(inputs).mean()[order], "rows must not depend on their order"
+    )
+
+
+def one_input_is_enough(subject: Subject) -> None:
+    """A model with a single input works."""
+    module = _make(subject, {"words": WIDTHS["words"]})
+    modules.finite(module({"words": _inputs()["words"]}).tokens, "a single input must work")
+
+
+def gradients_reach_every_parameter(subject: Subject) -> None:
+    """Loss and gradients are finite, and every parameter gets one."""
+    module = _make(subject)
+    modules.gradients(module, module(_inputs()).mean().square().sum(), "with every combination of missing inputs")
+    trained = _make(subject).train()
+    modules.finite(trained(_inputs()).tokens, "in training")
+
+
+def leaves_inputs_alone(subject: Subject) -> None:
+    """Inputs are not changed in place."""
+    module, inputs = _make(subject).train(), _inputs()
+    modules.unchanged(_tensors(inputs).values(), lambda: module(inputs), "forward must not change its inputs")
+
+
+def eval_is_deterministic(subject: Subject) -> None:
+    """In eval mode the same batch gives the same numbers."""
+    module, inputs = _make(subject), _inputs()
+    assert torch.equal(module(inputs).tokens, module(inputs).tokens), "eval mode must be deterministic"
+
+
+def copies_and_reloads(subject: Subject) -> None:
+    """Deep copies and state dictionaries keep the numbers."""
+    inputs = _inputs()
+    modules.copies(_make(subject), lambda module: module(inputs).mean(), lambda: _make_other(subject))
+
+
+def _make_other(subject: Subject) -> Any:
+    torch.manual_seed(1)
+    return subject.cls(subject.config, WIDTHS)
+
+
+def search_space_works(subject: Subject) -> None:
+    """Both ends of the search space, and every choice, give finite features."""
+    for config in subject.corners():
+        module: Fusion = _make(subject, config=config)
+        modules.finite(module(_inputs()).tokens, f"with {config!r}")
+        modules.finite(module.train()(_inputs()).tokens, f"in training with {config!r}")
+
+
+def learns_a_planted_signal(subject: Subject) -> None:
+    """Learns a target that each of two inputs tells half of."""
+    module, inputs = _make(subject), _inputs(64, missing=False)
+    target = inputs["words"].mean()[:, 0] + inputs["picture"].mean()[:, 0]
+    torch.manual_seed(0)
+    head = nn.Linear(module.width, 1)
+    modules.learns(
+        [*module.parameters(), *head.parameters()],
+        lambda: (head(module(inputs).mean())[:, 0] - target).square().mean(),
+        steps=40,
+        rate=1e-3,
+        rule="a planted signal must be learned",
+    )
+
+
+def exports_a_graph(subject: Subject) -> None:
+    """The exported graph agrees with the module at other batch sizes and lengths."""
+    module = _flat(_make(subject))
+    dynamic = {
+        f"{name}.{part}": {0: "batch", **({1: name} if time > 1 else {})}
+        for name, time in LENGTHS.items()
+        for part in ("tokens", "mask")
+    }
+    shorter = {n: Features(t[:, :2], m[:, :2]) for n, (t, m) in _inputs(8, seed=2).items()}
+    batches = [_tensors(_inputs(rows, seed=1)) for rows in (1, 3)] + [_tensors(shorter)]
+    modules.exports(module, batches, _tensors(_inputs(8)), dynamic)
+
+
+def _flat(fusion: Any) -> Any:
+    """The fusion as a module from plain tensors to answers."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fusion = fusion
+
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            inputs = {name: Features(batch[f"{name}.tokens"], batch[f"{name}.mask"]) for name in WIDTHS}
+            return {"joint": self.fusion(inputs).mean()}
+
+    return Flat().eval()
+
+
+CHECKS = (
+    gives_its_width,
+    any_input_may_be_missing,
+    missing_tokens_do_not_matter,
+    padding_does_not_matter,
+    present_inputs_matter,
+    rows_are_independent,
+    row_order_does_not_matter,
+    one_input_is_enough,
+    gradients_reach_every_parameter,
+    leaves_inputs_alone,
+    eval_is_deterministic,
+    copies_and_reloads,
+    search_space_works,
+    learns_a_planted_signal,
+    exports_a_graph,
+)

@@ -1,0 +1,123 @@
+"""What the checks of encoders, fusions and losses share."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automm.api import torch
+from automm.core.features import Features
+from automm.core.kinds import Graph
+from automm.testing.subject import installed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TOLERANCE = 1e-4
+"""Largest deviation, absolute and relative, between two ways to compute the same."""
+
+
+def same(found: Tensor, expected: Tensor, rule: str) -> None:
+    """Asserts that two tensors agree in shape and values."""
+    assert found.shape == expected.shape, f"{rule}: shape {list(found.shape)} instead of {list(expected.shape)}"
+    found, expected = found.detach().double(), expected.detach().double()
+    close = torch.isclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert bool(close.all()), f"{rule}: deviates by up to {float((found - expected).abs().max()):.3g}"
+
+
+def same_features(found: Features, expected: Features, rule: str) -> None:
+    """Asserts that the mean of the real tokens agrees, which is what does not depend on padding."""
+    same(found.mean(), expected.mean(), rule)
+
+
+def finite(tensor: Tensor, rule: str) -> None:
+    """Asserts that there is no NaN and no infinity."""
+    assert bool(tensor.isfinite().all()), f"{rule}: {int((~tensor.isfinite()).sum())} values are NaN or infinite"
+
+
+def gradients(module: nn.Module, loss: Tensor, rule: str) -> None:
+    """Asserts that every trained parameter gets a finite gradient."""
+    module.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f"{rule}: parameter {name} gets no gradient"
+            finite(parameter.grad, f"{rule}: gradient of {name}")
+
+
+def unchanged(inputs: Iterable[Tensor], run: Callable[[], Any], rule: str) -> None:
+    """Asserts that a call leaves its inputs alone."""
+    tensors = list(inputs)
+    before = [tensor.clone() for tensor in tensors]
+    run()
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True)), rule
+
+
+def copies(module: nn.Module, run: Callable[[Any], Tensor], remake: Callable[[], nn.Module]) -> None:
+    """Asserts that a deep copy, and a new instance with the same state, give the same numbers."""
+    expected = run(module)
+    same(run(copy.deepcopy(module)), expected, "a deep copy must give the same numbers")
+    other = remake()
+    other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()})
+    same(run(other.eval()), expected, "a new instance with this state_dict must give the same numbers")
+
+
+def learns(
+    parameters: Iterable[Tensor], loss: Callable[[], Tensor], steps: int, rate: float, rule: str, share: float = 0.5
+) -> None:
+    """Asserts that Adam brings the loss below a share of where it starts."""
+    optimizer = torch.optim.Adam(list(parameters), rate)
+    first = float(loss().detach())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    last = float(loss().detach())
+    assert last < share * first, f"{rule}: the loss went from {first:.4g} to {last:.4g} in {steps} steps"
+
+
+def exports(
+    module: nn.Module,
+    batches: Iterable[dict[str, Tensor]],
+    example: dict[str, Tensor],
+    dynamic: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Asserts that the graph exporter writes a file that ONNX Runtime computes alike, at every batch size and length.
+
+    Args:
+        module: `forward(batch) -> answers`, in eval mode.
+        batches: Batches of other sizes than the example.
+        example: The batch to export with.
+        dynamic: Array → {axis: dimension name}.
+    """
+    import onnxruntime as ort
+
+    makers = [entry.cls for entry in installed().all("exporter") if getattr(entry.cls, "makes", "") == "graph"]
+    assert makers, "no installed exporter makes graphs"
+    exporter: Any = makers[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = Graph(module, example, {name: dict(axes) for name, axes in dynamic.items()})
+            exporter(exporter.Config()).export_graph(graph, path)
+        session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    used = {item.name for item in session.get_inputs()}
+    names = [item.name for item in session.get_outputs()]
+    for batch in batches:
+        with torch.no_grad():
+            expected = module(dict(batch))
+        answers = session.run(None, {name: tensor.numpy() for name, tensor in batch.items() if name in used})
+        for name, array in zip(names, answers, strict=True):
+            sizes = {name: list(tensor.shape) for name, tensor in batch.items()}
+            wanted = expected[name.removeprefix("out_")]
+            same(
+                torch.from_numpy(np.asarray(array)), wanted, f"the exported graph must agree with the module at {sizes}"
+            )

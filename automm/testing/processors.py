@@ -1,0 +1,134 @@
+"""Checks of the processor that feeds an encoder, on the examples of the encoder's modality."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automm.core.arrays import ArraySpec
+from automm.runtime import strictjson
+from automm.runtime.state import join_state, split_state, write_npz
+from automm.testing.declarations import BLOCKED, run_without_torch
+from automm.testing.subject import ROWS, Subject, take, without
+
+SERVE = """
+import ast, importlib, pathlib
+from automm.runtime.state import join_state
+folder = pathlib.Path({folder!r})
+cls = getattr(importlib.import_module({module!r}), {name!r})
+state = join_state((folder / "state.json").read_bytes(), (folder / "state.npz").read_bytes(), "state")
+processor = cls(cls.Config.model_validate_json((folder / "config.json").read_text()), state)
+processor(ast.literal_eval((folder / "cells.txt").read_text()))
+"""
+
+
+def processor_keeps_its_specs(subject: Subject) -> None:
+    """The arrays are those that `specs` declares: names, dtypes and sizes, for present and for missing cells."""
+    processor = subject.processor
+    cells = without(subject.examples().cells, (1, 2))
+    for rows in (ROWS, 1, 0):
+        arrays = processor(take(cells, range(rows)))
+        _like_specs(arrays, processor.specs(), rows)
+
+
+def _like_specs(arrays: dict[str, np.ndarray], specs: dict[str, ArraySpec], rows: int) -> None:
+    assert arrays.keys() == specs.keys(), f"specs declares {sorted(specs)}, the processor gives {sorted(arrays)}"
+    for name, array in arrays.items():
+        spec = specs[name]
+        assert array.dtype == np.dtype(spec.dtype), f"array {name!r} is {array.dtype}, specs says {spec.dtype}"
+        fits = len(array.shape) == 1 + len(spec.shape) and all(
+            isinstance(size, str) or size == found for size, found in zip(spec.shape, array.shape[1:], strict=True)
+        )
+        assert fits, f"array {name!r} has shape {list(array.shape)}, specs says [batch, {spec.shape}]"
+        assert len(array) == rows, f"array {name!r} has {len(array)} rows for {rows} cells"
+        finite = not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+        assert finite, f"array {name!r} holds NaN or infinity"
+
+
+def processor_takes_cells_one_by_one(subject: Subject) -> None:
+    """A cell alone gives the row that it gives in a batch, apart from padding. Serving relies on it."""
+    processor, cells = subject.processor, subject.examples().cells
+    specs, batch = processor.specs(), processor(cells)
+    for row in range(0, ROWS, 5):
+        for name, array in processor(take(cells, [row])).items():
+            part, padding = batch[name][row], batch[name][row].copy()
+            inside = tuple(slice(size) for size in array.shape[1:])
+            rule = f"array {name!r}: a cell alone must give what it gives in a batch"
+            np.testing.assert_allclose(array[0], part[inside], rtol=1e-6, atol=1e-6, err_msg=rule)
+            padding[inside] = specs[name].pad
+            assert bool((padding == specs[name].pad).all()), f"array {name!r}: padding must be {specs[name].pad}"
+
+
+def processor_is_deterministic(subject: Subject) -> None:
+    """The same cells give the same arrays, and two fits the same state."""
+    cells = subject.examples().cells
+    other = subject.cls.processor(subject.config, subject.examples().info)
+    other.fit([cells])
+    for name, array in subject.processor(cells).items():
+        np.testing.assert_array_equal(array, subject.processor(cells)[name])
+        np.testing.assert_array_equal(array, other(cells)[name], f"array {name!r} differs after a second fit")
+
+
+def processor_leaves_missing_cells_blank(subject: Subject) -> None:
+    """A missing cell gives a blank row and changes no other row."""
+    processor, cells = subject.processor, subject.examples().cells
+    full, holed = processor(cells), processor(without(cells, (0, 3)))
+    nothing = processor(without(take(cells, [0]), (0,)))
+    for name, array in holed.items():
+        inside = tuple(slice(size) for size in nothing[name].shape[1:])
+        for row in (0, 3):
+            np.testing.assert_array_equal(array[row][inside], nothing[name][0], f"array {name!r}: missing cells differ")
+        for row in (1, 4):
+            shared = tuple(slice(min(sizes)) for sizes in zip(array.shape[1:], full[name].shape[1:], strict=True))
+            rule = f"array {name!r}: a missing cell changed another row"
+            np.testing.assert_allclose(array[row][shared], full[name][row][shared], rtol=1e-6, atol=1e-6, err_msg=rule)
+
+
+def processor_state_can_be_stored(subject: Subject) -> None:
+    """Its configuration and its state without caches, stored and read, give the same arrays."""
+    processor: Any = subject.processor
+    plain, arrays = split_state(processor.state)
+    state = join_state(strictjson.dumps(plain), write_npz(arrays), "state")
+    config = type(processor.config).model_validate_json(processor.config.model_dump_json())
+    again = type(processor)(config, state)
+    assert again.specs() == processor.specs(), "specs change when the state is stored"
+    cells = subject.examples(seed=1).cells
+    expected = processor(cells)
+    for name, array in again(cells).items():
+        np.testing.assert_array_equal(array, expected[name], f"array {name!r} changes when the state is stored")
+
+
+def processor_has_an_operation(subject: Subject) -> None:
+    """Packages can name it: it has an operation id and a version, and limits that are numbers."""
+    processor = subject.processor
+    assert processor.op and processor.version >= 1, f"op {processor.op!r}, version {processor.version}"
+    for name, bound in processor.limits.items():
+        assert isinstance(bound, int | float) and bound > 0, f"limit {name!r} is {bound!r}"
+
+
+def processor_works_without_torch(subject: Subject) -> None:
+    """It runs where torch is absent, as in serving."""
+    cls = type(subject.processor)
+    plain, arrays = split_state(subject.processor.state)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(subject.processor.config.model_dump_json())
+        (folder / "state.json").write_bytes(strictjson.dumps(plain))
+        (folder / "state.npz").write_bytes(write_npz(arrays))
+        (folder / "cells.txt").write_text(repr(take(subject.examples().cells, range(4))))
+        problem = run_without_torch(SERVE.format(folder=name, module=cls.__module__, name=cls.__name__))
+    assert not problem, f"processor {cls.__name__} without {', '.join(BLOCKED)}: {problem}"
+
+
+CHECKS = (
+    processor_keeps_its_specs,
+    processor_takes_cells_one_by_one,
+    processor_is_deterministic,
+    processor_leaves_missing_cells_blank,
+    processor_state_can_be_stored,
+    processor_has_an_operation,
+    processor_works_without_torch,
+)

@@ -1,0 +1,76 @@
+"""Every registered component goes through its checks."""
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from automm_tasks.decoders import Classes, Labels, Number
+
+from automm.testing import checks_for
+from automm.testing.subject import installed
+
+
+@functools.cache
+def folder():
+    """A folder that lives as long as the process."""
+    return tempfile.TemporaryDirectory()
+
+
+def text_checkpoint():
+    """A BERT with random weights and a vocabulary of characters."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import BertConfig
+
+    path = Path(folder().name, "text")
+    letters = "abcdefghijklmnopqrstuvwxyz."
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    words = ["lovely", "excellent", "friendly", "spotless", "dirty", "awful", "noisy", "broken", "and", "was"]
+    vocabulary = {token: at for at, token in enumerate([*tokens, *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    path.mkdir(exist_ok=True)
+    tokenizer.save(str(path / "tokenizer.json"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes).save_pretrained(path)
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
+def image_checkpoint():
+    """A ViT with random weights."""
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    path = Path(folder().name, "image")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes), add_pooling_layer=False).save_pretrained(path)
+    numbers = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 32, "width": 32}}
+    (path / "preprocessor_config.json").write_text(json.dumps(numbers))
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
+CONFIGS = {"hf_text": text_checkpoint, "hf_image": image_checkpoint}
+EXPECTED = {
+    "encoder-hf_image-gradients_reach_every_parameter": "the checkpoint's pooling layer is loaded but not used",
+}
+COMPONENTS = [*(entry.cls for entry in installed().all()), Classes, Labels, Number]
+CHECKS = {
+    f"{cls.kind}-{cls.name}-{check.name}": check
+    for cls in COMPONENTS
+    for check in checks_for(cls, config=CONFIGS.get(cls.name))
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_conformance(name, request):
+    if name in EXPECTED:
+        request.applymarker(pytest.mark.xfail(reason=EXPECTED[name], strict=True))
+    CHECKS[name]()
+
+
+def test_every_built_in_kind_is_covered():
+    kinds = {cls.kind for cls in COMPONENTS}
+    assert kinds == {"modality", "encoder", "fusion", "loss", "task", "exporter", "processor", "decoder"}
