@@ -104,8 +104,7 @@ def _say(text: str, code: int, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
     if int(os.environ.get("RANK", "0")) == 0 or code == ExitCode.INTERNAL:
-        for line in text.splitlines():
-            print(f"error: {line}" if line and not line.startswith(" ") else line, file=sys.stderr)
+        print(text if code == ExitCode.RECIPE else f"error: {text}", file=sys.stderr)
     _leave(code)
 
 

@@ -38,7 +38,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
             encoders[item.group] = chooser.encoders(item.modality, named)
     losses = chooser.losses(recipe.model.loss, recipe.imbalance, target.kind, target.imbalance)
     candidates = Candidates(
-        task=task_space(task, searching),
+        task=task_space(task, recipe.task.fields if recipe.task else {}, searching),
         encoders=encoders,
         fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
         loss=losses,
@@ -84,6 +84,11 @@ def _inputs(recipe: Recipe, prepared: Prepared) -> tuple[PlannedInput, ...]:
             columns=info.columns,
             types=info.types,
             reason=prepared.inference.reasons.get(info.name, ""),
+            column_reasons={
+                column: prepared.inference.reasons[column]
+                for column in info.columns
+                if column != info.name and column in prepared.inference.reasons
+            },
             group=info.name if info.name in recipe.model.encoders else info.modality,
         )
         for info in infos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automm.core.component import Component
@@ -17,6 +17,8 @@ from automm.plugin.registry import Entry, Registry
 PLAIN = "none"
 RESAMPLE = "resample"
 AUTO = "auto"
+BALANCED = 1.5
+"""Up to this ratio of the largest to the smallest class, `imbalance: auto` tries no remedy."""
 
 
 def tuned(tune: Tune, integer: bool) -> Space:
@@ -105,42 +107,56 @@ class Chooser:
                 raise RecipeError(f"model.loss: {entry.name!r} does not fit task {self._context.task!r}")
             else:
                 self.left_out[f"loss {entry.name}"] = f"the task is {self._context.task}"
-        by_remedy = {
-            remedy: [e for e in entries if _as(Loss, e).remedy == remedy]
-            for remedy in sorted({_as(Loss, e).remedy or "" for e in entries} - {""})
-        }
-        plain = [e for e in entries if _as(Loss, e).remedy is None]
+        if named:
+            choices = self._named_losses(entries, named, remedies, imbalance)
+        else:
+            choices = self._losses_by_remedy(entries, remedies, imbalance)
+        return tuple({choice.key: choice for choice in choices}.values())
+
+    def _named_losses(
+        self, entries: list[Entry], named: Sequence[ComponentSpace], remedies: Sequence[str], imbalance: float
+    ) -> list[LossChoice]:
+        """The recipe's losses, each its own remedy; plain ones also on resampled rows if the recipe wants that."""
+        picked = self._pick(entries, named, "loss")
+        remedy = {entry.name: _as(Loss, entry).remedy or PLAIN for entry in entries}
+        plain = [LossChoice(key=c.name, component=c, remedy=remedy[c.name.rpartition(":")[2]]) for c in picked]
+        resampled = [_resampled(choice.component) for choice in plain if choice.remedy == PLAIN]
+        if RESAMPLE in remedies:
+            return resampled if PLAIN not in remedies else [*plain, *resampled]
+        return [*plain, *resampled] if AUTO in remedies and self._imbalanced(imbalance) else plain
+
+    def _losses_by_remedy(
+        self, entries: list[Entry], remedies: Sequence[str], imbalance: float
+    ) -> list[LossChoice]:
+        """The suited losses of each remedy; of a remedy the preferred one, of plain losses all when searching."""
+        by_remedy: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_remedy.setdefault(_as(Loss, entry).remedy or PLAIN, []).append(entry)
         if AUTO in remedies:
-            if not self._context.target or not self._context.target.counts:
-                remedies = [PLAIN]
-            elif imbalance < 1.5:
-                self.left_out["imbalance remedies"] = f"the classes are balanced ({imbalance:.1f} : 1)"
-                remedies = [PLAIN]
-            else:
-                remedies = [PLAIN, *by_remedy, RESAMPLE]
+            others = sorted(set(by_remedy) - {PLAIN})
+            remedies = [PLAIN, *others, RESAMPLE] if self._imbalanced(imbalance) else [PLAIN]
         choices: list[LossChoice] = []
         for remedy in remedies:
-            if remedy in (PLAIN, RESAMPLE):
-                sampling = "over" if remedy == RESAMPLE else "none"
-                picked = self._pick(entries if named else plain, named, "loss")
-            elif named:
-                raise RecipeError(
-                    f"imbalance: {remedy!r} chooses the loss, but model.loss names {named[0].name!r}; remove one of them"
-                )
-            elif not by_remedy.get(remedy):
+            if remedy == RESAMPLE:
+                choices += [_resampled(c) for c in self._pick(by_remedy.get(PLAIN, []), (), "loss")[:1]]
+            elif remedy not in by_remedy:
                 raise RecipeError(
                     f"imbalance: no loss with remedy {remedy!r} fits task {self._context.task!r} "
-                    f"(there are: none, resample, {', '.join(by_remedy) or 'no others'})"
+                    f"(there are: resample, {', '.join(sorted(by_remedy))})"
                 )
             else:
-                sampling, picked = "none", self._pick(by_remedy[remedy], (), "loss")
-            if not self._searching or not named:
-                picked = picked if self._searching and remedy == PLAIN else picked[:1]
-            suffix = "+resample" if sampling != "none" else ""
-            choices += [
-                LossChoice(key=c.name + suffix, component=c, sampling=sampling, remedy=remedy) for c in picked
-            ]
-        return tuple({choice.key: choice for choice in choices}.values())
+                picked = self._pick(by_remedy[remedy], (), "loss")
+                picked = picked if remedy == PLAIN else picked[:1]
+                choices += [LossChoice(key=c.name, component=c, remedy=remedy) for c in picked]
+        return choices
+
+    def _imbalanced(self, imbalance: float) -> bool:
+        if self._context.target is None or not self._context.target.counts:
+            return False
+        if imbalance < BALANCED:
+            self.left_out["imbalance remedies"] = f"the classes are balanced ({imbalance:.1f} : 1)"
+            return False
+        return True
 
     def _pick(self, entries: list[Entry], named: Sequence[ComponentSpace], what: str) -> tuple[ComponentSpace, ...]:
         """The named components, or all suited ones, the preferred first; one of them when nothing is searched."""
@@ -175,6 +191,10 @@ class Chooser:
         return cls.unsuited(self._context, config)
 
 
+def _resampled(component: ComponentSpace) -> LossChoice:
+    return LossChoice(key=f"{component.name}+{RESAMPLE}", component=component, sampling="over", remedy=RESAMPLE)
+
+
 def c_kind(entries: Sequence[Entry], what: str) -> str:
     """The kind that `what` speaks of ("encoder for text" → "encoder")."""
     return entries[0].kind if entries else what.split()[0]
@@ -185,8 +205,8 @@ def _as(base: type[Any], entry: Entry) -> Any:
     return entry.cls
 
 
-def task_space(task: Task, searching: bool) -> ComponentSpace:
-    """The task with its head's ranges; what the target fixed stays fixed."""
+def task_space(task: Task, named: Mapping[str, Space], searching: bool) -> ComponentSpace:
+    """The task with its head's ranges; what the recipe or the target fixed stays as it is."""
     given = task.config.model_dump(mode="json", exclude_unset=True)
     fields: dict[str, Space] = {name: Fixed(value=value) for name, value in given.items()}
-    return ComponentSpace(name=task.name, fields=ranges(type(task.config), fields, searching))
+    return ComponentSpace(name=task.name, fields=ranges(type(task.config), {**fields, **named}, searching))

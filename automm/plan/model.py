@@ -28,6 +28,7 @@ class PlannedInput(_Frozen):
     columns: tuple[str, ...]
     types: dict[str, str] = {}
     reason: str = ""
+    column_reasons: dict[str, str] = {}
     group: str = ""
 
     @property
@@ -117,7 +118,9 @@ class Plan(_Frozen):
             out.append("classes    " + ", ".join(f"{name} {count:,}" for name, count in list(self.classes.items())[:12]))
         for item in self.inputs:
             columns = f" ({len(item.columns)} columns)" if len(item.columns) > 1 else ""
-            out.append(f"input      {item.name}: {item.modality}{columns}: {item.reason}")
+            out.append(f"input      {item.name}: {item.modality}{columns}" + (f": {item.reason}" if item.reason else ""))
+            for column, reason in item.column_reasons.items():
+                out.append(f"  column   {column}: {item.types.get(column, item.modality)}: {reason}")
         for group, encoders in self.candidates.encoders.items():
             out.append(f"encoder    {group}: {_listed(encoders)}")
         out.append(f"fusion     {_listed(self.candidates.fusion)}")

@@ -78,8 +78,8 @@ class Bench:
         if key not in self._processors:
             path = self._folder / "processors" / key
             self.ranks.first(lambda: None if (path / "state.json").exists() else self._fit(processor, item.info, path))
-            processor.state = join_state((path / "state.json").read_bytes(), (path / "state.npz").read_bytes(), str(path))
-            self._processors[key] = processor
+            state = join_state((path / "state.json").read_bytes(), (path / "state.npz").read_bytes(), str(path))
+            self._processors[key] = type(processor)(processor.config, state)
         return self._processors[key]
 
     def _key(self, item: PlannedInput, processor: Processor) -> str:

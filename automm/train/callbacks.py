@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from automm.train.ranks import Ranks
@@ -66,6 +65,9 @@ class Watch(L.Callback):
         metrics = self._measure()
         value = metrics[self._metric]
         self.history.append({"epoch": epoch, "loss": loss, **metrics})
+        if trainer.logger is not None:
+            scalars = {"loss": loss, **{name: figure for name, figure in metrics.items() if figure is not None}}
+            trainer.logger.log_metrics(scalars, step=epoch)
         if value is not None and (self.best_epoch < 0 or self._sign * (value - (self.best[self._metric] or 0.0)) > 0):
             self.best, self.best_epoch = metrics, epoch
             self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in module.model.state_dict().items()}
@@ -92,9 +94,3 @@ class Watch(L.Callback):
             return "the time is up"
         return None
 
-
-def restore(module: Any, weights: dict[str, Tensor]) -> None:
-    """Puts the best weights back."""
-    if weights:
-        module.model.load_state_dict(weights)
-    torch.set_grad_enabled(True)

@@ -207,7 +207,7 @@ def _fit(
     bf16 = not isinstance(autocast(train["precision"]), contextlib.nullcontext)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning)
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", "The number of training batches", UserWarning)
         trainer = L.Trainer(
             max_epochs=train["epochs"],
             accelerator=where.type if where.type != "cpu" else "cpu",

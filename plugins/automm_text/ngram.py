@@ -35,7 +35,7 @@ class NgramText(Encoder):
         max_chars: Annotated[int, Field(ge=1)] = 10_000
         """Characters of a text that are read."""
         width: Annotated[int, Field(ge=1), Tune(choices=[64, 128, 256])] = 128
-        """Width of the features, and of the semantic space."""
+        """Width of the features; the first of them start from the semantic space."""
         dropout: Annotated[float, Field(ge=0, lt=1), Tune(0.0, 0.7)] = 0.3
         """Share of features dropped in training."""
         term_dropout: Annotated[float, Field(ge=0, lt=1), Tune(0.0, 0.5)] = 0.2
@@ -45,8 +45,9 @@ class NgramText(Encoder):
     def processor(cls, config: Any, info: InputInfo) -> Processor:
         """The unfitted vocabulary."""
         del info
+        # The width is searched: the same vocabulary and space serve every width.
         fields = {name: getattr(config, name) for name in ("max_terms", "min_count", "max_chars")}
-        return Ngrams(Ngrams.Config(space=config.width, **fields))
+        return Ngrams(Ngrams.Config(**fields))
 
     def __init__(self, config: Any, processor: Ngrams) -> None:
         super().__init__(config, processor)
@@ -57,7 +58,7 @@ class NgramText(Encoder):
         with torch.no_grad():
             self.table.weight[0] = 0
             if space is not None:
-                found = torch.from_numpy(space).float()  # [terms, width or fewer]
+                found = torch.from_numpy(space[:, :width]).float()  # [terms, width or fewer]
                 self.table.weight[1:, : found.shape[1]] = found
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)

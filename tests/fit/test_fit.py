@@ -1,0 +1,157 @@
+"""`automm fit` end to end on a small table, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from fit.conftest import automm, events, summary, write_recipe, write_table
+from sklearn.metrics import accuracy_score
+
+import automm as library
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    write_table(folder / "train.csv", 240)
+    write_table(folder / "test.csv", 60, seed=1)
+    recipe = write_recipe(folder, "search: {trials: 3}\nmetric: roc_auc\n")
+    done = automm("fit", recipe, "--out", "run", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_summary_and_standard_output_agree(fitted):
+    folder, done = fitted
+    assert json.loads(done.stdout) == summary(folder / "run")
+    found = summary(folder / "run")
+    assert found["status"] == "ok"
+    assert found["metric"] == "roc_auc"
+    assert sum(found["trials"].values()) == 3
+    assert found["test"]["roc_auc"] > 0.75  # either half of the signal alone gives 0.8 at most
+    assert found["rows"] == {"train": 192, "valid": 48, "test": 60}
+
+
+def test_baselines_are_reported_per_modality(fitted):
+    folder, _ = fitted
+    found = summary(folder / "run")
+    assert set(found["baselines"]) == {"only-text", "only-tabular"}
+    assert found["best"]["value"] >= max(found["baselines"].values())
+
+
+def test_package_predicts_what_the_summary_claims(fitted):
+    folder, _ = fitted
+    done = automm("predict", "run/package", "test.csv", "-o", "out.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    with (folder / "out.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "test.csv").open(encoding="utf-8") as file:
+        truth = [row["verdict"] for row in csv.DictReader(file)]
+    assert len(rows) == 60
+    assert accuracy_score(truth, [row["prediction"] for row in rows]) == pytest.approx(
+        summary(folder / "run")["test"]["accuracy"]
+    )
+    for row in rows:
+        assert float(row["probability_keep"]) + float(row["probability_return"]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_evaluate_agrees_with_the_summary(fitted):
+    folder, _ = fitted
+    done = automm("evaluate", "run/package", "test.csv", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found, told = json.loads(done.stdout)["metrics"], summary(folder / "run")["test"]
+    assert found["roc_auc"] == pytest.approx(told["roc_auc"], abs=1e-4)
+    assert found["log_loss"] == pytest.approx(told["log_loss"], abs=1e-4)
+
+
+def test_python_predicts_dicts_with_missing_cells(fitted):
+    folder, _ = fitted
+    predictor = library.load(folder / "run" / "package")
+    full = predictor.predict({"review": "the room was perfect", "price": 50, "rating": 4.5, "colour": "red"})
+    partial = predictor.predict({"review": None, "price": None, "rating": 4.5, "colour": "never seen"})
+    assert full.rows[0]["prediction"] == "keep"
+    assert partial.rows[0]["prediction"] in ("keep", "return")
+    assert np.isfinite(partial.rows[0]["probability_keep"])
+
+
+def test_same_command_again_repeats_nothing(fitted):
+    folder, _ = fitted
+    before = [event["name"] for event in events(folder / "run", "trial")]
+    done = automm("fit", "reviews.yaml", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [event["name"] for event in events(folder / "run", "trial")] == before
+    assert events(folder / "run", "started")[-1]["resumed"] is True
+
+
+def test_larger_budget_goes_on(fitted):
+    folder, _ = fitted
+    recipe = write_recipe(folder, "search: {trials: 4}\nmetric: roc_auc\n")
+    done = automm("fit", recipe, "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [event["name"] for event in events(folder / "run", "trial")] == ["0", "1", "2", "3"]
+
+
+def test_same_seed_gives_identical_numbers(project):
+    recipe = write_recipe(project, "search: {trials: 2}\n")
+    for out in ("a", "b"):
+        done = automm("fit", recipe, "--out", out, "--quiet", cwd=project)
+        assert done.returncode == 0, done.stderr
+    one, two = summary(project / "a"), summary(project / "b")
+    assert one["best"] == two["best"]
+    assert one["valid"] == two["valid"]
+    assert one["test"] == two["test"]
+
+
+def test_missed_gate_keeps_the_package(project):
+    recipe = write_recipe(project, 'require: {accuracy: ">= 0.999", size_mb: "<= 100"}\n')
+    done = automm("fit", recipe, "--out", "run", cwd=project)
+    assert done.returncode == 8
+    assert "error: require: accuracy >= 0.999" in done.stderr
+    assert "size_mb" not in done.stderr.splitlines()[-1]
+    assert summary(project / "run")["status"] == "gate_missed"
+    assert (project / "run" / "package" / "automm.json").exists()
+
+
+def test_dry_run_trains_nothing(project):
+    done = automm("fit", write_recipe(project), "--out", "run", "--dry-run", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "encoder    text: ngram" in done.stdout
+    assert not (project / "run").exists()
+
+
+def test_plan_estimates_time(project):
+    done = automm("plan", write_recipe(project), "-o", "plan.json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    estimate = json.loads((project / "plan.json").read_text("utf-8"))["estimate"]
+    assert 0 < estimate["epoch"] < estimate["trial"] < estimate["total"]
+    assert "estimate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "metric", "floor"),
+    [("regression", "rating", "r2", 0.0), ("classification", "colour", "accuracy", 0.1)],
+)
+def test_other_targets(project, task, target, metric, floor):
+    recipe = write_recipe(
+        project, f"task: {task}\nmetric: {metric}\n", "data: {train: train.csv, test: test.csv}\ntarget: %s\n" % target
+    )
+    done = automm("fit", recipe, "--out", "run", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert summary(project / "run")["test"][metric] > floor
+
+
+def test_imbalance_remedies_are_each_fitted_without_a_search(project):
+    rows = (project / "train.csv").read_text("utf-8").splitlines()
+    keep = [row for row in rows[1:] if row.endswith("keep")]
+    rare = [row for row in rows[1:] if row.endswith("return")][:20]
+    (project / "train.csv").write_text("\n".join([rows[0], *keep, *rare]) + "\n", "utf-8")
+    recipe = write_recipe(project, "imbalance: auto\nmetric: macro_f1\n")
+    done = automm("fit", recipe, "--out", "run", cwd=project)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((project / "run" / "plan.json").read_text("utf-8"))
+    remedies = [choice["remedy"] for choice in plan["candidates"]["loss"]]
+    assert remedies == ["none", "focal", "weights", "resample"]
+    assert sum(summary(project / "run")["trials"].values()) == 4
