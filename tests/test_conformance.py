@@ -33,7 +33,7 @@ def text_checkpoint():
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     path.mkdir(exist_ok=True)
     tokenizer.save(str(path / "tokenizer.json"))
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes).save_pretrained(path)
     return {"checkpoint": str(path), "adapt": "full"}
 
@@ -45,14 +45,14 @@ def image_checkpoint():
 
     path = Path(folder().name, "image")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes), add_pooling_layer=False).save_pretrained(path)
     numbers = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 32, "width": 32}}
     (path / "preprocessor_config.json").write_text(json.dumps(numbers))
     return {"checkpoint": str(path), "adapt": "full"}
 
 
-CONFIGS = {"hf_text": text_checkpoint, "hf_image": image_checkpoint}
+CONFIGS = {"hf_text": text_checkpoint, "hf_image": image_checkpoint, "transformer": {"layers": 1}}
 EXPECTED = {
     "encoder-hf_image-gradients_reach_every_parameter": "the checkpoint's pooling layer is loaded but not used",
 }

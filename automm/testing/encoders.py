@@ -71,9 +71,8 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     module = _make(subject).train()
     tokens, mask = module(_arrays(subject))
     generator = torch.Generator().manual_seed(0)
-    modules.gradients(
-        module, (tokens * torch.randn(tokens.shape, generator=generator) * mask[:, :, None]).sum(), "training"
-    )
+    loss = (tokens * torch.randn(tokens.shape, generator=generator) * mask[:, :, None]).sum()
+    modules.gradients(module, loss, "training")
 
 
 def layers_hold_every_parameter(subject: Subject) -> None:
@@ -112,8 +111,6 @@ def learns_two_groups(subject: Subject) -> None:
     modules.learns(
         [*module.parameters(), *head.parameters()],
         lambda: nn.functional.cross_entropy(head(module(arrays).mean()), groups),
-        steps=40,
-        rate=1e-3,
         rule="two groups of examples must be learned",
     )
     other = subject.examples(seed=1)

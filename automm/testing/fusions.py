@@ -169,8 +169,6 @@ def learns_a_planted_signal(subject: Subject) -> None:
     modules.learns(
         [*module.parameters(), *head.parameters()],
         lambda: (head(module(inputs).mean())[:, 0] - target).square().mean(),
-        steps=40,
-        rate=1e-3,
         rule="a planted signal must be learned",
     )
 

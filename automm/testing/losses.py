@@ -72,7 +72,7 @@ def worse_outputs_cost_more(subject: Subject) -> None:
         coded = torch.from_numpy(task.encode(type(task).examples(ROWS, 0) or {}))
         before = metric.compute(task.answer(output), coded)
         free = output.clone().requires_grad_()
-        modules.learns([free], lambda m=module, f=free, t=target: m(f, t).mean(), 80, 0.1, "descent on outputs")  # type: ignore[misc]
+        modules.learns([free], lambda m=module, f=free, t=target: m(f, t).mean(), "descent", 80, (0.1,))  # type: ignore[misc]
         after = metric.compute(task.answer(free), coded)
         assert (after > before) == metric.maximize and after != before, (
             f"descent on the loss must improve the metric: it went from {before:.4g} to {after:.4g}"
