@@ -45,7 +45,7 @@ def test_a_sound_component_passes(cls):
 
 def test_checks_are_named_functions():
     checks = checks_for(Sound)
-    assert all(isinstance(check, Check) and check.function.__call__ for check in checks)
+    assert all(isinstance(check, Check) and callable(check.function) for check in checks)
     assert len({check.name for check in checks}) == len(checks)
     assert "padding_does_not_matter" in {check.name for check in checks}
 
@@ -83,7 +83,8 @@ def test_config_may_be_made_late():
     assert made == [1]
 
 
-@parametrize(Sound)
-def test_sound_by_decorator(check):
-    if check.name in ("config_is_json", "gives_its_width"):
-        check()
+@parametrize(Sound, {"exports_a_graph": "left out: slow"})
+def test_the_decorator_gives_checks(check):
+    if check.name == "exports_a_graph":
+        raise AssertionError("expected")
+    assert isinstance(check, Check)
