@@ -31,6 +31,8 @@ class AutommError(Exception):
     """Base of all errors with a message made for the user."""
 
     exit_code = ExitCode.INTERNAL
+    located = False
+    """Whether every line of the message begins with file, line and column."""
 
 
 class UsageError(AutommError):

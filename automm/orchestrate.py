@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from automm.data.ledger import Ledger
-from automm.errors import AutommError, ExitCode, GateMissedError, Interrupted, NothingSucceededError
+from automm.errors import AutommError, DataError, ExitCode, GateMissedError, Interrupted, NothingSucceededError
 from automm.package.content import PackageContent, PackageInput
 from automm.plan import build_plan, prepare
 from automm.plan.model import Plan
-from automm.plan.prepare import Part, Prepared
+from automm.plan.prepare import Part, Prepared, total_rows
 from automm.plugin.loader import Plugins
 from automm.recipe.model import GateSpec, Recipe
 from automm.recipe.parse import load_with_plugins
-from automm.report.folder import RunFolder, write_json
+from automm.report.folder import RunFolder, storage_errors, write_json
 from automm.report.progress import Progress, progress
 from automm.report.summary import summary_of
 from automm.search.space import first_trials, single
@@ -177,7 +177,12 @@ def _planned(
     work = folder / "work"
     ledger = Ledger()
     start = time.monotonic()
-    prepared = ranks.first_then_all(lambda: prepare(recipe, plugins.registry, work / "tables", ledger))
+    try:
+        prepared = ranks.first_then_all(lambda: prepare(recipe, plugins.registry, work / "tables", ledger))
+    except DataError:
+        if log is not None:
+            _write_ledger(ledger, folder)
+        raise
     plan = build_plan(recipe, plugins.registry, prepared)
     bench = Bench(plugins.registry, plan, prepared.parts, prepared.task, work, ledger, ranks)
     run = Run(recipe, plugins, ranks, folder, log, plan, prepared, bench, began)
@@ -190,18 +195,26 @@ def _planned(
     for part in ("train", "valid"):
         bench.view(part, resolved)
     _check_bad_rows(run)
+    for part in ("train", "valid"):
+        if not len(bench.view(part, resolved).positions):
+            raise DataError(f"data.{part}: no row is left that can be used; see {folder / 'bad_rows.csv'}")
     run.event("data", rows=", ".join(f"{n:,} {p}" for p, n in plan.rows.items() if n), seconds=time.monotonic() - start)
     return run
 
 
 def _check_bad_rows(run: Run) -> None:
     """Stops the run if too many rows are bad; says how many there are otherwise."""
-    ledger, total = run.prepared.ledger, sum(run.plan.rows.values())
+    ledger, total = run.prepared.ledger, total_rows(run.prepared.parts)
     if run.log is not None:
-        ledger.write(run.folder)
+        _write_ledger(ledger, run.folder)
     run.ranks.first(lambda: ledger.check(run.recipe.data.max_bad_rows, total))
     if len(ledger) and run.log is not None:
         run.event("bad_rows", count=ledger.bad(), file=str(run.folder / "bad_rows.csv"))
+
+
+def _write_ledger(ledger: Ledger, folder: Path) -> None:
+    with storage_errors(folder / "bad_rows.csv"):
+        ledger.write(folder)
 
 
 @contextmanager
@@ -418,7 +431,7 @@ def _package(
     import torch
 
     with torch.inference_mode():
-        answers = {name: tensor.numpy() for name, tensor in graph.module(example).items()}
+        answers = {name: tensor.numpy()[: len(rows)] for name, tensor in graph.module(example).items()}
     files = [status.file for status in run.plugins.statuses if status.file is not None]
     verified = verify_package(path, rows, part.table.folder, answers, content.tolerance, files)
     latency = measure_latency(path, rows, part.table.folder)

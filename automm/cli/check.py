@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,9 @@ def check(recipe: Path, block: tuple[str, ...], files: tuple[Path, ...], strict:
     loaded, plugins = load_with_plugins(recipe, block=block, files=files, strict=strict)
     from automm.plan import check_data
 
-    return check_data(loaded, plugins)
+    # What plugins print must not end up in the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        return check_data(loaded, plugins)
 
 
 def explain(problem: AutommError) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -50,7 +51,9 @@ def command(
 
     if nproc and nproc > 1 and not in_job():
         return launch(_without_nproc(sys.argv[1:]), nproc, run_folder(recipe, out))
-    summary = fit(recipe, FitOptions(out, block, files, strict, quiet))
+    # What plugins and libraries print must not end up in the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        summary = fit(recipe, FitOptions(out, block, files, strict, quiet))
     if summary and as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     elif summary and not quiet:

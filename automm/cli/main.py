@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -75,7 +76,7 @@ def main() -> NoReturn:
         problem.show()
         _leave(ExitCode.USAGE)
     except AutommError as problem:
-        _say(str(problem), problem.exit_code, debug)
+        _say(str(problem), problem.exit_code, debug, located=problem.located)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _say("stopped; what was computed is kept, run the same command again to go on", ExitCode.INTERRUPTED, debug)
     except BrokenPipeError:
@@ -86,11 +87,14 @@ def main() -> NoReturn:
             _say(f"{type(problem).__name__}: {problem}", ExitCode.INTERNAL, debug)
         text = f"this command needs {problem.name}, which the base install leaves out: pip install 'automm[train]'"
         _say(text, ExitCode.MISSING_EXTRA, debug)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            _say(_unexpected(problem), ExitCode.INTERNAL, debug)
+        _say(f"cannot write {problem.filename or 'a file'}: {problem.strerror}", ExitCode.STORAGE, debug)
     except MemoryError:
         _say("out of memory; a smaller train.batch_size or max length may help", ExitCode.INTERNAL, debug)
     except Exception as problem:
-        text = f"internal error, please report it (with --debug output): {type(problem).__name__}: {problem}"
-        _say(text, ExitCode.INTERNAL, debug)
+        _say(_unexpected(problem), ExitCode.INTERNAL, debug)
 
 
 TRAINING = frozenset(
@@ -100,11 +104,15 @@ TRAINING = frozenset(
 """Top-level modules of the extra `train`."""
 
 
-def _say(text: str, code: int, debug: bool) -> NoReturn:
+def _unexpected(problem: Exception) -> str:
+    return f"internal error, please report it (with --debug output): {type(problem).__name__}: {problem}"
+
+
+def _say(text: str, code: int, debug: bool, *, located: bool = False) -> NoReturn:
     if debug:
         traceback.print_exc()
     if int(os.environ.get("RANK", "0")) == 0 or code == ExitCode.INTERNAL:
-        print(text if code == ExitCode.RECIPE else f"error: {text}", file=sys.stderr)
+        print(text if located else f"error: {text}", file=sys.stderr)
     _leave(code)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -49,7 +51,8 @@ def show_plan(
     from automm.report.folder import write_json
 
     recipe, plugins = load_with_plugins(path, block=block, files=files, strict=strict)
-    with tempfile.TemporaryDirectory() as name:
+    # What plugins and libraries print must not end up in the JSON.
+    with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ledger = Ledger()
         start = time.monotonic()

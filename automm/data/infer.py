@@ -99,8 +99,9 @@ class _Inference:
     ) -> None:
         self.profiles, self.registry = profiles, registry
         self.modalities = registry.all("modality")
-        for column in [*target_columns, *ignore]:
-            self._known(column)
+        for where, columns in (("target", target_columns), ("ignore", ignore)):
+            for column in columns:
+                self._known(column, where)
         self.target = set(target_columns)
         self.left_out = dict.fromkeys((c for c in profiles if c in ignore), "the recipe ignores it")
         self.extra = (
@@ -123,7 +124,7 @@ class _Inference:
                 self.left_out[column] = self.extra[column]
             elif not rest:
                 self.left_out[column] = "the recipe's inputs do not name it"
-            elif reason := useless(self.profiles[column]):
+            elif (reason := useless(self.profiles[column])) and not self._names_files(column):
                 self.left_out[column] = reason
             else:
                 free.append(column)
@@ -133,19 +134,19 @@ class _Inference:
             self._all_as(free, rest[0])
         return self._result()
 
-    def _known(self, column: str) -> ColumnProfile:
+    def _known(self, column: str, where: str) -> ColumnProfile:
         if column not in self.profiles:
             near = difflib.get_close_matches(column, list(self.profiles), 3, 0.5)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             names = ", ".join(list(self.profiles)[:30])
-            raise RecipeError(f"no column {column!r} in the data{hint} (there are: {names})")
+            raise RecipeError(f"{where}: no column {column!r} in the data{hint} (there are: {names})")
         return self.profiles[column]
 
     def _explicit(self, spec: InputSpec) -> None:
         """An input that the recipe names: its word counts, whatever the cells look like."""
         columns = list(spec.columns or (spec.name,))
         for column in columns:
-            self._known(column)
+            self._known(column, f"inputs.{spec.name}")
             if column in self.target:
                 raise RecipeError(f"input {spec.name!r}: column {column!r} is the target")
             if column in self.left_out:
@@ -243,6 +244,14 @@ class _Inference:
     def _best(self, column: str) -> _Offer | None:
         return _highest([(entry, self._claim(entry, column)) for entry in self.modalities])
 
+    def _names_files(self, column: str) -> bool:
+        """Whether different cells look like files of a modality. Where none of them is found, the run must say so."""
+        profile = self.profiles[column]
+        if profile.distinct < 2 or sum(profile.extensions.values()) <= 0.5:
+            return False
+        best = self._best(column)
+        return best is not None and not _cls(best.entry).many_columns
+
     def _best_family(self, prefix: str, columns: Sequence[str]) -> _Offer | None:
         claims = []
         for entry in self.modalities:
@@ -326,6 +335,16 @@ def infer_task(columns: Sequence[ColumnProfile], registry: Registry) -> tuple[st
             claims.append((entry, entry.cls.claim(columns)))  # type: ignore[attr-defined]
     best = _highest(claims)
     if best is None:
-        names = ", ".join(repr(column.name) for column in columns)
-        raise DataError(f"no task fits the target {names}; name one under `task` ({', '.join(registry.names('task'))})")
+        raise DataError(_unclaimed(columns, registry))
     return registered_name(registry, best.entry), best.claim.reason
+
+
+def _unclaimed(columns: Sequence[ColumnProfile], registry: Registry) -> str:
+    """Why no task claims the target, as far as its cells show."""
+    for column in columns:
+        if column.filled == 0:
+            return f"target column {column.name!r}: all {column.rows} cells are empty"
+        if column.distinct == 1 and column.top:
+            return f"target column {column.name!r} holds one value in all rows: {column.top[0][0][:40]!r}"
+    names = ", ".join(f"{column.name!r} ({column.distinct} values in {column.filled} rows)" for column in columns)
+    return f"no task fits the target {names}; name one under `task` ({', '.join(registry.names('task'))})"

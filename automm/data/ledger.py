@@ -91,6 +91,6 @@ class Ledger:
         first = "\n".join(f"  {e.table}, row {e.row}, {e.column}: {e.reason}" for e in self.entries[:SHOWN])
         raise DataError(
             f"{bad:,} of {total:,} rows ({bad / max(total, 1):.1%}) cannot be used;"
-            f" data.max_bad_rows allows {threshold:.1%}\n"
+            f" data.max_bad_rows allows {threshold:.1%}. Correct them, or allow more\n"
             f"{counts}\nThe first of them:\n{first}"
         )

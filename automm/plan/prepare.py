@@ -66,12 +66,17 @@ def prepare(recipe: Recipe, registry: Registry, cache: Path, ledger: Ledger) -> 
         DataError: If a table, a column or the target cannot be used.
         RecipeError: If the recipe names what the data do not have.
     """
+    registry.need("modality", "encoder", "fusion", "loss", "task")
+    for name in recipe.export:
+        registry.entry("exporter", name)
     tables = {
         part: open_table(sources, recipe.folder, cache)
         for part, sources in (("train", recipe.data.train), ("valid", recipe.data.valid), ("test", recipe.data.test))
         if sources
     }
     table = tables["train"]
+    if table.rows < 2 + ("valid" not in tables):
+        raise DataError(f"{table.name}: too few rows to learn from ({table.rows})")
     for column in (*recipe.target.columns, *([recipe.split.column] if recipe.split.column else ())):
         require_column(table, column, "target" if column in recipe.target.columns else "split")
     profiles = profile_table(table)
@@ -88,7 +93,8 @@ def prepare(recipe: Recipe, registry: Registry, cache: Path, ledger: Ledger) -> 
             require_column(tables[part], column, f"data.{part}")
     parts = _parts(recipe, tables, task, registry, ledger)
     sides = {name: (part.table, part.rows) for name, part in parts.items() if len(part.rows)}
-    warnings = leakage_warnings(sides.pop("train"), sides, inference.inputs, recipe.target.columns)
+    notes = [note for found in tables.values() for note in found.notes]
+    warnings = notes + leakage_warnings(sides.pop("train"), sides, inference.inputs, recipe.target.columns)
     return Prepared(parts, profiles, inference, task, reason, warnings, ledger)
 
 
@@ -100,8 +106,10 @@ def require_column(table: Table, column: str, where: str) -> None:
     """
     if column in table.columns:
         return
-    near = difflib.get_close_matches(column, table.columns, 3, 0.5)
+    near = difflib.get_close_matches(column, table.columns, 3, 0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(table.columns[:20])}"
+    if len(table.columns) == 1:
+        hint += " (one column only: are the cells separated by a comma, semicolon, tab or |?)"
     raise DataError(f"{where}: {table.name} has no column {column!r}; {hint}")
 
 
@@ -139,6 +147,7 @@ def _parts(
         source = tables.get(part, table)
         own = np.arange(source.rows) if source is not table else rows.get(part, np.empty(0, np.int64))
         found[part] = _coded(source, own, columns, task, registry, ledger)
+    ledger.check(recipe.data.max_bad_rows, total_rows(found))
     for part in ("train", "valid"):
         if len(found[part].rows) == 0:
             raise DataError(
@@ -146,6 +155,11 @@ def _parts(
                 f"data.{part}"
             )
     return found
+
+
+def total_rows(parts: Mapping[str, Part]) -> int:
+    """Rows of all tables, bad ones too."""
+    return sum({id(part.table): part.table.rows for part in parts.values()}.values())
 
 
 def _coded(

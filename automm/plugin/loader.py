@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import pluggy
 
 from automm.core.component import Component
-from automm.errors import AutommError, MissingExtraError, PluginError
+from automm.errors import AutommError, MissingExtraError, PluginError, UsageError
 from automm.plugin import hookspecs
 from automm.plugin.registry import Owner, Registry
 
@@ -78,21 +79,17 @@ class Plugins:
                 results.append(result)
         return results
 
-    def require(self, plugin: str) -> None:
-        """Raises if a plugin that something needs is not loaded.
-
-        Raises:
-            PluginError: With its state and reason.
-        """
-        for status in self.statuses:
-            if status.owner.plugin == plugin and status.state != "loaded":
-                raise PluginError(f"plugin {status.owner} is {status.state}: {status.reason}")
-
     def problems(self) -> list[str]:
         """One line per plugin that is broken or outdated."""
-        return [
-            f"plugin {s.owner} is {s.state}: {s.reason}" for s in self.statuses if s.state in ("broken", "outdated")
-        ]
+        return [_line_of(status) for status in self.statuses if status.state in ("broken", "outdated")]
+
+    def absent(self) -> list[str]:
+        """One line per plugin that is not loaded, whatever the reason."""
+        return [_line_of(status) for status in self.statuses if status.state != "loaded"]
+
+
+def _line_of(status: PluginStatus) -> str:
+    return f"plugin {status.owner} is {status.state}: {status.reason}"
 
 
 def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), strict: bool = False) -> Plugins:
@@ -105,16 +102,23 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
 
     Raises:
         PluginError: If a local file cannot be loaded, or under `strict`.
+        UsageError: If nothing has a name that is to be blocked.
     """
     plugins = Plugins()
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (_owner(point).distribution != "automm", point.name)):
-        owner = _owner(point)
+    points = [(_owner(point), point) for point in entry_points(group=GROUP)]
+    known = {name for owner, _ in points for name in (owner.plugin, owner.distribution)}
+    if strangers := sorted(set(block) - known):
+        raise UsageError(
+            f"--block {strangers[0]}: no such plugin or distribution (there are: {', '.join(sorted(known))})"
+        )
+    for owner, point in sorted(points, key=lambda found: (found[0].distribution != "automm", found[0].plugin)):
         if owner.plugin in block or owner.distribution in block:
             plugins.statuses.append(PluginStatus(owner, "blocked", "blocked by --block"))
             continue
         plugins.statuses.append(_load(plugins, owner, point.load))
-    for file in files:
-        owner = Owner("local", str(file.name), "0")
+    plugins.registry.absent = plugins.absent()
+    for file in {file.resolve(): file for file in files}.values():
+        owner = Owner(file.stem, "local", "0")
         status = _load(plugins, owner, lambda file=file: _import_file(file))
         status.file = file
         plugins.statuses.append(status)
@@ -145,13 +149,16 @@ def _import_file(file: Path) -> Any:
 
 def _load(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatus:
     """Imports one plugin and lets it register; nothing of it stays if it raises."""
-    from automm.api import AUTOMM_API
+    # What it prints must not end up in the JSON that a command writes to standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _try(plugins, owner, load)
 
-    registered: list[type[Component]] = []
+
+def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatus:
+    from automm.api import AUTOMM_API
 
     def register(cls: type[Component]) -> type[Component]:
         plugins.registry.add(cls, owner)
-        registered.append(cls)
         return cls
 
     try:
@@ -162,7 +169,7 @@ def _load(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStat
             return PluginStatus(
                 owner, "outdated", f"written for plugin API {wanted}, this automm has {AUTOMM_API}: {newer}"
             )
-        plugins.manager.register(module, name=owner.plugin)
+        plugins.manager.register(module, name=str(owner))
         for impl in plugins.manager.hook.automm_register.get_hookimpls():
             if impl.plugin is module:
                 impl.function(register)
@@ -179,14 +186,16 @@ def _load(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStat
         status = PluginStatus(owner, "broken", reason + _line(problem), traceback.format_exc())
     else:
         return PluginStatus(owner, "loaded")
-    plugins.registry.remove(owner.plugin)
-    if plugins.manager.has_plugin(owner.plugin):
-        plugins.manager.unregister(name=owner.plugin)
+    plugins.registry.remove(owner)
+    if plugins.manager.has_plugin(str(owner)):
+        plugins.manager.unregister(name=str(owner))
     return status
 
 
 def _line(problem: BaseException) -> str:
     """` (file.py:12)`: the last line outside automm that led to the problem."""
-    frames = [f for f in traceback.extract_tb(problem.__traceback__) if "automm/plugin/" not in f.filename.replace("\\", "/")]
+    frames = [
+        f for f in traceback.extract_tb(problem.__traceback__) if "automm/plugin/" not in f.filename.replace("\\", "/")
+    ]
     frames = [f for f in frames if not f.filename.startswith("<")]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

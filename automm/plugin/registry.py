@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,8 @@ class Registry:
     """All components of all loaded plugins."""
 
     entries: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    absent: list[str] = field(default_factory=list)
+    """One line per plugin that is not loaded; they follow every message about a component that is not there."""
 
     def add(self, cls: type[Component], owner: Owner) -> None:
         """Adds a validated class.
@@ -137,15 +140,15 @@ class Registry:
         """
         kind = validate(cls)
         others = self.entries[kind].setdefault(cls.name, [])
-        if any(entry.owner.plugin == owner.plugin for entry in others):
+        if any(entry.owner == owner for entry in others):
             raise PluginError(f"{kind} {cls.name!r} is registered twice by plugin {owner}")
         others.append(Entry(cls, owner))
 
-    def remove(self, plugin: str) -> None:
+    def remove(self, owner: Owner) -> None:
         """Forgets everything that a plugin registered."""
         for names in self.entries.values():
             for name in list(names):
-                names[name] = [entry for entry in names[name] if entry.owner.plugin != plugin]
+                names[name] = [entry for entry in names[name] if entry.owner != owner]
                 if not names[name]:
                     del names[name]
 
@@ -153,7 +156,7 @@ class Registry:
         """The names of a kind, sorted; a name that two plugins use appears as `owner:name` of each."""
         found: list[str] = []
         for name, entries in self.entries[kind].items():
-            found += [name] if len(entries) == 1 else [f"{entry.owner.plugin}:{name}" for entry in entries]
+            found += [name] if len(entries) == 1 else _owned(entries)
         return sorted(found)
 
     def all(self, kind: str | None = None) -> list[Entry]:
@@ -175,7 +178,7 @@ class Registry:
             return entries[0]
         if not entries:
             raise PluginError(self.unknown(kind, name))
-        choices = " or ".join(f"{entry.owner.plugin}:{short}" for entry in entries)
+        choices = " or ".join(_owned(self.entries[kind][short]))
         raise PluginError(f"{kind} {short!r} is offered by {len(entries)} plugins; write {choices}")
 
     def get(self, kind: str, name: str) -> Any:
@@ -187,7 +190,17 @@ class Registry:
         names = self.names(kind)
         near = difflib.get_close_matches(name, names, 1, 0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"unknown {kind} {name!r}{hint} (there are: {', '.join(names) or 'none'})"
+        return "\n".join([f"unknown {kind} {name!r}{hint} (there are: {', '.join(names) or 'none'})", *self.absent])
+
+    def need(self, *kinds: str) -> None:
+        """Raises unless there is at least one component of every kind.
+
+        Raises:
+            PluginError: With the plugins that are not loaded.
+        """
+        for kind in kinds:
+            if not self.entries[kind]:
+                raise PluginError("\n".join([f"no {kind} is installed", *self.absent]))
 
     def owner(self, cls: type) -> Owner | None:
         """Who registered a class (or the class it was realised from)."""
@@ -197,3 +210,11 @@ class Registry:
                     if issubclass(cls, entry.cls):
                         return entry.owner
         return None
+
+
+def _owned(entries: Sequence[Entry]) -> list[str]:
+    """`owner:name` of entries that share a name; the owner is the distribution where plugins share theirs, too."""
+    plugins = [entry.owner.plugin for entry in entries]
+    return [
+        f"{e.owner.plugin if plugins.count(e.owner.plugin) == 1 else e.owner.distribution}:{e.name}" for e in entries
+    ]

@@ -86,8 +86,7 @@ def load_with_plugins(
     try:
         return parse_recipe(document, path, plugins.registry), plugins
     except InvalidRecipeError as invalid:
-        absent = [f"plugin {s.owner} is {s.state}: {s.reason}" for s in plugins.statuses if s.state != "loaded"]
-        raise InvalidRecipeError(invalid.problems, absent) from None
+        raise InvalidRecipeError(invalid.problems, plugins.absent()) from None
 
 
 def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:

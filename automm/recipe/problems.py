@@ -47,6 +47,8 @@ class InvalidRecipeError(RecipeError):
         notes: Lines that may explain them (plugins that are not loaded).
     """
 
+    located = True
+
     def __init__(self, problems: Iterable[Problem], notes: Iterable[str] = ()) -> None:
         self.problems = tuple(sorted(set(problems)))
         self.notes = tuple(notes)

@@ -48,7 +48,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class storage_errors:  # noqa: N801 - reads as a statement
-    """Turns a full or read-only disk into a `StorageError` that names the path."""
+    """Turns an error of the disk (full, read-only, not a folder, …) into a `StorageError` that names the path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class storage_errors:  # noqa: N801 - reads as a statement
         return self
 
     def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> None:
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if isinstance(problem, OSError):
             hint = "free some space" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another --out"
             raise StorageError(
                 f"cannot write {self._path}: {problem.strerror}; {hint} and run the same command again"
