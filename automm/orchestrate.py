@@ -301,6 +301,7 @@ def _trial(
     run: Run, name: str, resolved: dict[str, Any], study: Study | None, deadline: float | None
 ) -> dict[str, Any]:
     """Trains one configuration and keeps its report."""
+    from automm.train.callbacks import no_callbacks
     from automm.train.run import run_trial
 
     folder = run.folder / "trials" / name
@@ -312,7 +313,7 @@ def _trial(
 
     callbacks = [
         item
-        for group in run.plugins.call("automm_callbacks", run.warn, resolved=resolved, folder=folder)
+        for group in run.plugins.call("automm_callbacks", run.warn, no_callbacks, resolved=resolved, folder=folder)
         for item in group
     ]
     report, _ = run_trial(

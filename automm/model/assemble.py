@@ -26,9 +26,7 @@ class MultimodalModel(nn.Module):
         registry: To name the owner of a component that raises.
     """
 
-    def __init__(
-        self, encoders: Mapping[str, Encoder], fusion: Fusion, head: nn.Module, registry: Registry
-    ) -> None:
+    def __init__(self, encoders: Mapping[str, Encoder], fusion: Fusion, head: nn.Module, registry: Registry) -> None:
         super().__init__()
         self._registry = registry
         self.encoders = nn.ModuleDict(encoders)
@@ -47,8 +45,8 @@ class MultimodalModel(nn.Module):
             arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
             present = arrays.pop("present")
             with blamed(self._registry, type(encoder), "forward"):
-                tokens, mask = encoder(arrays)
-            _check(encoder, tokens, mask)
+                given = encoder(arrays)
+            tokens, mask = _checked(encoder, given)
             mask = mask & present[:, None]  # [batch, time]
             found[slug] = Features(torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)), mask)
         return found
@@ -58,8 +56,7 @@ class MultimodalModel(nn.Module):
         features = self.features(batch)
         with blamed(self._registry, type(self.fusion), "forward"):
             joint = self.fusion(features)
-        _check(self.fusion, *joint)
-        return self.head(joint)  # type: ignore[no-any-return]
+        return self.head(_checked(self.fusion, joint))  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> MultimodalModel:
         """As `nn.Module.train`; frozen encoders stay in eval mode (their dropout and statistics are frozen too)."""
@@ -120,12 +117,16 @@ def _width(component: Encoder | Fusion) -> int:
     return width
 
 
-def _check(component: Encoder | Fusion, tokens: Tensor, mask: Tensor) -> None:
+def _checked(component: Encoder | Fusion, given: Any) -> Features:
+    if not isinstance(given, Features):
+        raise PluginError(f"{component.kind} {component.name!r} must give Features, it gave {type(given).__name__}")
+    tokens, mask = given
     if tokens.ndim != 3 or mask.ndim != 2 or tokens.shape[2] != component.width:
         raise PluginError(
             f"{component.kind} {component.name!r} must give tokens [batch, time, {component.width}] (its width) and a "
             f"mask [batch, time]; it gave {list(tokens.shape)} and {list(mask.shape)}"
         )
+    return given
 
 
 def adapt(encoder: Encoder, how: str) -> None:

@@ -12,6 +12,7 @@ from automm.core.profile import Context
 from automm.core.space import Choices, ComponentSpace, Fixed, Range, Space
 from automm.errors import RecipeError
 from automm.plan.model import LossChoice
+from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 
 PLAIN = "none"
@@ -188,7 +189,8 @@ class Chooser:
             config = cls.Config.model_validate(fields)
         except ValueError as problem:
             return str(problem).splitlines()[-1].strip()
-        return cls.unsuited(self._context, config)
+        with blamed(self._registry, cls, "unsuited"):
+            return cls.unsuited(self._context, config)
 
 
 def _resampled(component: ComponentSpace) -> LossChoice:

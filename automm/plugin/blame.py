@@ -12,6 +12,9 @@ from automm.plugin.registry import Registry
 
 MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
+PLANNING = ("claim", "claim_family", "unsuited")
+"""Methods that are asked of every component, whether the recipe needs it or not."""
+
 
 @contextmanager
 def blamed(registry: Registry, component: type[Component], method: str) -> Iterator[None]:
@@ -27,6 +30,9 @@ def blamed(registry: Registry, component: type[Component], method: str) -> Itera
         if any(words in str(problem).lower() for words in MEMORY):
             raise
         owner = registry.owner(component)
+        installed = owner is not None and owner.distribution != "local"
+        hint = f"; --block {owner.plugin} leaves the plugin out" if owner and installed and method in PLANNING else ""
         raise PluginError(
-            f"{component.kind} {component.name!r} of plugin {owner}: {method} raised {type(problem).__name__}: {problem}"
+            f"{component.kind} {component.name!r} of plugin {owner}: {method} raised "
+            f"{type(problem).__name__}: {problem}{hint}"
         ) from problem

@@ -55,12 +55,19 @@ class Plugins:
     def __post_init__(self) -> None:
         self.manager.add_hookspecs(hookspecs)
 
-    def call(self, hook: str, warn: Callable[[str], None], **arguments: Any) -> list[Any]:
+    def call(
+        self,
+        hook: str,
+        warn: Callable[[str], None],
+        wrong: Callable[[Any], str | None] = lambda _: None,
+        **arguments: Any,
+    ) -> list[Any]:
         """Calls a hook in every plugin; a plugin that raises is named to `warn` and skipped.
 
         Args:
             hook: Hook name.
             warn: Takes one line of text.
+            wrong: Says what is wrong with a result, which is then skipped, too; None if nothing is.
             arguments: What the hook is given.
 
         Returns:
@@ -75,7 +82,9 @@ class Plugins:
             except Exception as problem:
                 warn(f"plugin {impl.plugin_name}: hook {hook} raised {type(problem).__name__}: {problem}")
                 continue
-            if result is not None:
+            if result is not None and (complaint := wrong(result)):
+                warn(f"plugin {impl.plugin_name}: hook {hook} {complaint}")
+            elif result is not None:
                 results.append(result)
         return results
 
@@ -164,6 +173,8 @@ def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatu
     try:
         module = load()
         wanted = getattr(module, "AUTOMM_API", AUTOMM_API)
+        if type(wanted) is not int:
+            raise PluginError(f"AUTOMM_API must be a whole number, it is {wanted!r}")
         if not OLDEST_API <= wanted <= AUTOMM_API:
             newer = "upgrade automm" if wanted > AUTOMM_API else "upgrade the plugin"
             return PluginStatus(

@@ -94,3 +94,8 @@ class Watch(L.Callback):
             return "the time is up"
         return None
 
+
+def no_callbacks(given: Any) -> str | None:
+    """What is wrong with what a plugin gave as callbacks; None if nothing is."""
+    fine = isinstance(given, list) and all(isinstance(item, L.Callback) for item in given)
+    return None if fine else "must give a list of Lightning callbacks"

@@ -107,9 +107,10 @@ class TrialModule(L.LightningModule):
         target = self._task.model_target(batch["target"])
         with blamed(self._registry, type(self.loss), "forward"):
             rows = self.loss(output.float(), target)  # [batch]
-        if rows.shape != target.shape[:1]:
+        if not isinstance(rows, Tensor) or rows.shape != target.shape[:1]:
+            gave = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise PluginError(
-                f"loss {self.loss.name!r} must give one value per row, [{target.shape[0]}]; it gave {list(rows.shape)}"
+                f"loss {self.loss.name!r} must give one value per row, [{target.shape[0]}]; it gave {gave}"
             )
         return rows.mean() + 0.0 * self.alarm
 
