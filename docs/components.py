@@ -28,8 +28,8 @@ KINDS = {
 HEAD = """# Components
 
 Every component that comes with automm, with its fields: made from the code by `python docs/components.py`. Recipes name
-components under `task`, `model` and `export`; see [the recipe](recipe.md). What your installation has, plugins of others
-included, shows `automm plugins list`.
+components under `task`, `model` and `export`; see [the recipe](recipe.md). `automm plugins list` shows what your
+installation has, plugins of others included.
 
 A field with a range is searched over it when the recipe has a `search:` block and does not say otherwise.
 """
