@@ -21,7 +21,7 @@ from pathlib import Path
 
 REPEATS = 5
 TOOLS = ("pip", "setuptools", "_distutils_hack", "distutils-precedence", "pkg_resources")
-WORDS = "red green blue chair table lamp old new wood steel soft hard".split()
+WORDS = ["red", "green", "blue", "chair", "table", "lamp", "old", "new", "wood", "steel", "soft", "hard"]
 
 
 def write(path: Path, rows: int) -> None:

@@ -37,8 +37,8 @@ def make_quickstart(folder: Path) -> None:
         lines = (data / name).read_text("utf-8").splitlines(keepends=True)
         (data / name).write_text("".join(lines[: count + 1]), "utf-8")
     recipe = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text("utf-8"))
-    recipe["search"], recipe["train"] = {"trials": 1}, {"epochs": 1}
-    recipe.setdefault("model", {})["encoders"] = {"photo": {"name": "small_cnn", "size": 16, "width": 8}}
+    recipe |= {"search": {"trials": 1}, "train": {"epochs": 1}, "require": {"size_mb": "< 500"}}
+    recipe.setdefault("model", {})["encoders"] = {"photo": {"name": "small_cnn", "size": 32, "width": 8}}
     (recipes / "quickstart.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
 
 

@@ -46,15 +46,9 @@ def test_summary_keys(quickstart):
     assert summary["rows"].keys() == {"train", "valid", "test"}
 
 
-def test_gate_keys_and_missed_gate(quickstart):
+def test_gate_keys(quickstart):
     folder, _ = quickstart
-    recipe = (folder / "recipes" / "quickstart.yaml").read_text("utf-8")
-    (folder / "recipes" / "gated.yaml").write_text(recipe + 'require: {accuracy: ">= 0.999"}\n', "utf-8")
-    done = run("automm fit recipes/gated.yaml --quiet --json", folder)
-    summary = json.loads((folder / "runs" / "gated" / "summary.json").read_text("utf-8"))
-    assert done.returncode == summary["exit_code"] == ExitCode.GATE_MISSED
-    assert summary["status"] == "gate_missed"
-    assert (folder / "runs" / "gated" / "package" / "automm.json").is_file()
+    summary = json.loads((folder / "runs" / "quickstart" / "summary.json").read_text("utf-8"))
     assert set(names(table("run-folder.md", "## summary.json")["gates"])) == set(summary["gates"][0])
 
 
