@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _PLAIN_NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 _DATE_LIKE = r"^\s*([0-9]|[A-Za-z]{3} [0-9])"
 _WORD = r"[\p{Han}\p{Hiragana}\p{Katakana}]|[^\s\p{Han}\p{Hiragana}\p{Katakana}]+"
 _EXTENSION = r"(?P<end>\.[A-Za-z][A-Za-z0-9]{0,4})$"
+_INFINITE = re.compile(r"(?i)[+-]?inf(inity)?")
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<gap>[_\-. ]?)(?P<number>0|[1-9]\d*|0\d+)")
 _TRUTH = pa.array(sorted(TRUE | FALSE))
 
@@ -118,6 +120,8 @@ def _is_numeric_list(kind: pa.DataType) -> bool:
 
 
 def _number_facts(numbers: np.ndarray, counts: np.ndarray, filled: int) -> dict[str, Any]:
+    # An infinite cell speaks neither for nor against a column of numbers: a division by zero among many figures.
+    filled -= int(counts[np.isinf(numbers)].sum())
     finite = np.isfinite(numbers)
     numbers, counts = numbers[finite], counts[finite]
     if not len(numbers):
@@ -164,7 +168,7 @@ def _mask(array: pa.Array) -> np.ndarray:
 
 
 def _numbers(values: pa.Array, chars: np.ndarray) -> np.ndarray:
-    """The strings as numbers, NaN where they are none; equal to `parse_number` on each."""
+    """The strings as numbers, NaN where they are none; equal to `parse_number` but for infinite ones."""
     numbers = np.full(len(values), np.nan)
     ordinary = _mask(pc.match_substring_regex(values, _PLAIN_NUMBER))
     if ordinary.any():
@@ -173,7 +177,7 @@ def _numbers(values: pa.Array, chars: np.ndarray) -> np.ndarray:
     # Currency signs, thousands separators and digits of other scripts are rare: one by one.
     rest = np.flatnonzero(~ordinary & (chars <= 40))[: 5 * CLOSE_LOOK]
     for at, cell in zip(rest, values.take(pa.array(rest)).to_pylist(), strict=True):
-        number = parse_number(cell)
+        number = math.inf if _INFINITE.fullmatch(cell.strip()) else parse_number(cell)
         if number is not None:
             numbers[at] = number
     return numbers

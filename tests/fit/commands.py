@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fit.conftest import write_table
 
 from automm.cli.main import main
+from fit.conftest import write_table
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+
 from fit.commands import reviews, run, save
 from fit.conftest import events, summary
 

@@ -1,0 +1,152 @@
+"""What a component must be to be registered, how it is found, and who is blamed for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from automm.api import BadCell, BadCells, DataError, Encoder, Fusion, Loss, PluginError, Processor
+from automm.plugin.blame import blamed
+from automm.plugin.loader import Plugins
+from automm.plugin.registry import Owner, Registry, kind_of, validate
+
+ACME, OTHER = Owner("acme", "acme-kit", "1.0"), Owner("other", "other-kit", "2.0")
+
+
+class Plain(Fusion):
+    def __init__(self, config, widths): ...
+
+    def forward(self, inputs): ...
+
+
+def fusion(**body):
+    return type(Fusion)("Odd", (Plain,), body)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: dict, r"a component is a class that inherits from one of Modality, Encoder"),
+        (lambda: "Concat", r"register\('Concat'\): a component is a class"),
+        (lambda: Fusion, "fusion Fusion is abstract; register its subclasses"),
+        (lambda: fusion(name="My Fusion"), "the name 'My Fusion' must be lower case letters, digits and underscores"),
+        (lambda: fusion(Config=dict), "fusion Odd: Config must inherit from automm.api.Config"),
+        (lambda: fusion(forward=lambda self: None), r"fusion Odd: forward\(self\) must accept forward\(self, inputs"),
+        (lambda: fusion(unsuited=classmethod(lambda cls: None)), r"unsuited\(\) must accept unsuited\(context"),
+        (
+            lambda: type(Fusion)("Half", (Fusion,), {"__init__": Plain.__init__}),
+            r"fusion Half: write the method `forward`",
+        ),
+        (lambda: type(Loss)("Mean", (Loss,), {"forward": lambda self, o, t: o}), "set the class attribute `targets`"),
+        (lambda: type(Encoder)("E", (Encoder,), {}), "encoder E: set the class attribute `modality`"),
+        (
+            lambda: type(Processor)("P", (Processor,), {"op": "p", "specs": lambda self: {}}),
+            r"processor P: write the method `load\(self, cell\)`",
+        ),
+    ],
+)
+def test_unfit_classes_are_refused_with_what_to_change(make, said):
+    with pytest.raises(PluginError, match=said):
+        validate(make())
+
+
+def test_kind_of():
+    assert kind_of(Plain) == "fusion"
+    assert validate(Plain) == "fusion"
+
+
+def test_names_are_found_with_and_without_their_owner():
+    registry = Registry()
+    registry.add(Plain, ACME)
+    assert registry.get("fusion", "plain") is Plain
+    assert registry.get("fusion", "acme:plain") is Plain
+    assert registry.get("fusion", "acme-kit:plain") is Plain
+    assert registry.owner(Plain) == ACME
+    with pytest.raises(PluginError, match=r"unknown fusion 'plane'; did you mean 'plain'\? \(there are: plain\)"):
+        registry.get("fusion", "plane")
+    with pytest.raises(PluginError, match="registered twice by plugin acme"):
+        registry.add(Plain, ACME)
+    registry.add(type(Fusion)("Plain", (Plain,), {}), OTHER)
+    assert registry.names("fusion") == ["acme:plain", "other:plain"]
+    with pytest.raises(PluginError, match="offered by 2 plugins; write acme:plain or other:plain"):
+        registry.get("fusion", "plain")
+    registry.remove(OTHER)
+    assert registry.get("fusion", "plain") is Plain
+    assert registry.names("loss") == []
+
+
+def test_absent_plugins_are_said_where_something_is_missing():
+    registry = Registry(absent=["plugin kit (kit 1) is blocked: blocked by --block"])
+    for look in (lambda: registry.get("fusion", "plain"), lambda: registry.need("fusion")):
+        with pytest.raises(PluginError, match=r"(?s)fusion.*\nplugin kit \(kit 1\) is blocked"):
+            look()
+    registry.add(Plain, ACME)
+    registry.need("fusion")
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen", "said"),
+    [
+        (
+            ValueError("x"),
+            PluginError,
+            r"^fusion 'plain' of plugin acme \(acme-kit 1.0\): forward raised ValueError: x$",
+        ),
+        (BadCell("y"), PluginError, "forward raised BadCell: y"),
+        (BadCells({0: "z"}), BadCells, "1 bad cells"),
+        (DataError("mine"), DataError, "^mine$"),
+        (RuntimeError("CUDA out of memory"), RuntimeError, "out of memory"),
+        (MemoryError("m"), MemoryError, "m"),
+        (KeyboardInterrupt("k"), KeyboardInterrupt, "k"),
+    ],
+)
+def test_blame(raised, seen, said):
+    registry = Registry()
+    registry.add(Plain, ACME)
+    with pytest.raises(seen, match=said) as caught, blamed(registry, Plain, "forward"):
+        raise raised
+    if seen is PluginError:
+        assert caught.value.__cause__ is raised
+
+
+def test_blame_says_how_to_do_without_a_component_that_nobody_asked_for():
+    registry = Registry()
+    registry.add(Plain, ACME)
+    with pytest.raises(PluginError, match="; --block acme leaves the plugin out$"), blamed(registry, Plain, "unsuited"):
+        raise ValueError("x")
+
+
+class Hooks:
+    """A plugin given as an object, as pluggy allows."""
+
+    def __init__(self, result):
+        from automm.api import hookimpl
+
+        def automm_callbacks(folder):
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        self.automm_callbacks = hookimpl(automm_callbacks)
+
+
+def test_hooks_are_called_with_what_they_ask_for_and_one_failure_skips_one_plugin():
+    plugins, warned = Plugins(), []
+    for at, result in enumerate([["a"], ValueError("no"), None, "odd", ["b"]]):
+        plugins.manager.register(Hooks(result), name=f"p{at}")
+
+    def wrong(given):
+        return None if isinstance(given, list) else "gave no list"
+
+    found = plugins.call("automm_callbacks", warned.append, wrong, resolved={}, folder="f")
+    assert sorted(found) == [["a"], ["b"]]
+    assert sorted(warned) == [
+        "plugin p1: hook automm_callbacks raised ValueError: no",
+        "plugin p3: hook automm_callbacks gave no list",
+    ]
+
+
+def test_errors_meant_for_the_user_pass_through_hooks():
+    plugins = Plugins()
+    plugins.manager.register(Hooks(DataError("stop")), name="p")
+    with pytest.raises(DataError, match="stop"):
+        plugins.call("automm_callbacks", print, resolved={}, folder="f")
