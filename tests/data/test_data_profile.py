@@ -276,7 +276,7 @@ def test_task_by_claim(monkeypatch):
     assert infer_task([ColumnProfile("y", "string", 9, distinct=3)], found) == ("sure", "3 values")
     assert infer_task([ColumnProfile("y", "string", 9, distinct=9)], found)[0] == "fallback"
     with pytest.raises(DataError, match="target column 'y': all 9 cells are empty"):
-        infer_task([ColumnProfile("y", "string", 9, nulls=9)], found)
+        infer_task([ColumnProfile("y", "string", 9, nulls=9, distinct=9)], found)
     found.remove(Owner("fakes", "tests", "1"))
     with pytest.raises(DataError, match=r"no task fits the target 'y' \(9 values in 9 rows\)"):
         infer_task([ColumnProfile("y", "string", 9, distinct=9)], found)

@@ -194,7 +194,8 @@ def test_callbacks_that_are_none(folder, given):
 def test_planning_methods_that_raise_are_named(folder):
     unsuited = broken(
         "    def forward(self, inputs)",
-        "    @classmethod\n    def unsuited(cls, context, config):\n        raise RuntimeError('eh')\n\n    def forward(self, inputs)",
+        "    @classmethod\n    def unsuited(cls, context, config):\n        raise RuntimeError('eh')\n\n"
+        "    def forward(self, inputs)",
     )
     write(folder, unsuited)
     done = run("check", "r.yaml", cwd=folder)

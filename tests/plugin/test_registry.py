@@ -111,7 +111,10 @@ def test_blame(raised, seen, said):
 def test_blame_says_how_to_do_without_a_component_that_nobody_asked_for():
     registry = Registry()
     registry.add(Plain, ACME)
-    with pytest.raises(PluginError, match="; --block acme leaves the plugin out$"), blamed(registry, Plain, "unsuited"):
+    with (
+        pytest.raises(PluginError, match=r"; --block acme leaves the plugin out$"),
+        blamed(registry, Plain, "unsuited"),
+    ):
         raise ValueError("x")
 
 
