@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -111,6 +112,7 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
 
     Raises:
         PluginError: If a local file cannot be loaded, or under `strict`.
+        MissingExtraError: If a local file needs a package that is not installed.
         UsageError: If nothing has a name that is to be blocked.
     """
     plugins = Plugins()
@@ -128,11 +130,12 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
     plugins.registry.absent = plugins.absent()
     for file in {file.resolve(): file for file in files}.values():
         owner = Owner(file.stem, "local", "0")
-        status = _load(plugins, owner, lambda file=file: _import_file(file))
+        status = _load(plugins, owner, partial(_import_file, file))
         status.file = file
         plugins.statuses.append(status)
         if status.state != "loaded":
-            raise PluginError(f"{file}: {status.reason}")
+            error = MissingExtraError if status.state == "unavailable" else PluginError
+            raise error(f"{file}: {status.reason}")
     if strict and plugins.problems():
         raise PluginError("\n".join(plugins.problems()))
     return plugins
