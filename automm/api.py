@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
 from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, Tune
+from automm.core.decoder import Decoder
 from automm.core.features import Features
-from automm.core.kinds import Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
+from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
+from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
 from automm.plugin.hookspecs import hookimpl
-from automm.core.arrays import ArraySpec, collate
-from automm.core.decoder import Decoder
-from automm.core.processor import BadCell, BadCells, Processor, read_media
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ AUTOMM_API = 1
 """The version of this interface; raised when something is taken away."""
 
 __all__ = [
+    "ADAPT",
     "AUTOMM_API",
     "ArraySpec",
     "AutommError",

@@ -47,7 +47,8 @@ def command(
         raise MissingExtraError(
             "fit needs torch and lightning, which the base install leaves out: pip install 'automm[train]'"
         )
-    from automm.orchestrate import FitOptions, fit, in_job, launch, run_folder
+    from automm.orchestrate import fit, in_job, launch, run_folder
+    from automm.run import FitOptions
 
     if nproc and nproc > 1 and not in_job():
         return launch(_without_nproc(sys.argv[1:]), nproc, run_folder(recipe, out))

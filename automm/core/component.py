@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import types
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from automm.core.config import Config as BaseConfig
 from automm.core.profile import Context
@@ -55,14 +56,17 @@ class Component:
 
 
 @functools.cache
-def _realise(cls: type) -> type:
+def _realise(cls: type[Any]) -> type[Any]:
     """The same class with `torch.nn.Module` among its bases."""
     from torch import nn
 
     if issubclass(cls, nn.Module):
         return cls
     body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls)(cls.__name__, (cls, nn.Module), {**body, "name": cls.name}, abstract=cls.abstract)
+    realised: type[Any] = types.new_class(
+        cls.__name__, (cls, nn.Module), {"abstract": cls.abstract}, lambda space: space.update(body, name=cls.name)
+    )
+    return realised
 
 
 class ModuleComponent(Component, _Module, abstract=True):
@@ -74,5 +78,6 @@ class ModuleComponent(Component, _Module, abstract=True):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Makes an instance of the class that is also a `torch.nn.Module`."""
         del args, kwargs
-        return object.__new__(_realise(cls))
+        return cast(Self, object.__new__(_realise(cast(Any, cls))))

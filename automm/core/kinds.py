@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from automm.core.component import Component, ModuleComponent
-from automm.core.features import Features
-from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
 from automm.core.decoder import Decoder
+from automm.core.features import Features
 from automm.core.processor import Processor
+from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,10 @@ class Examples(NamedTuple):
     info: InputInfo
     cells: Any
     groups: tuple[int, ...]
+
+
+ADAPT = r"^(none|full|last_[1-9][0-9]*)$"
+"""What `adapt:` may say."""
 
 
 class Modality(Component, abstract=True):
@@ -86,7 +90,7 @@ class Encoder(ModuleComponent, abstract=True):
     class Config(Component.Config):
         """Fields of every encoder."""
 
-        adapt: Annotated[str, Field(pattern=r"^(none|full|last_[1-9][0-9]*)$")] = "full"
+        adapt: Annotated[str, Field(pattern=ADAPT)] = "full"
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
     @classmethod
@@ -261,6 +265,21 @@ class Task(Component, abstract=True):
     def answer(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
         """Output → named answers (probabilities, a number in the target's units). Part of the exported graph."""
         raise NotImplementedError
+
+    def average(
+        self, answers: Sequence[Mapping[str, torch.Tensor]], weights: Sequence[float]
+    ) -> dict[str, torch.Tensor]:
+        """The joint answers of several models; by default the weighted mean. Part of the exported graph.
+
+        Args:
+            answers: One mapping per model, as `answer` gives it.
+            weights: One weight per model, adding to 1.
+        """
+        pairs = [(one, weight) for one, weight in zip(answers, weights, strict=True) if weight > 0]
+        found = {name: tensor * pairs[0][1] for name, tensor in pairs[0][0].items()}
+        for one, weight in pairs[1:]:
+            found = {name: tensor + one[name] * weight for name, tensor in found.items()}
+        return found
 
     def metrics(self) -> dict[str, Metric]:
         """The metrics by name, the default first."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automm.core.component import Component
 from automm.core.arrays import ArraySpec, collate
+from automm.core.component import Component
 
 
 class BadCell(Exception):

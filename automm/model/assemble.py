@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class MultimodalModel(nn.Module):
             batch: "slug.array" → [batch, …], and "slug.present" → bool [batch].
         """
         found = {}
-        for slug, encoder in self.encoders.items():
+        for slug, encoder in cast(Iterable[tuple[str, Encoder]], self.encoders.items()):
             prefix = f"{slug}."
             arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
             present = arrays.pop("present")
@@ -80,6 +80,37 @@ class AnswerModel(nn.Module):
         return self._task.answer(self.model(batch))
 
 
+class EnsembleModel(nn.Module):
+    """Several models whose answers are averaged, in one graph.
+
+    Args:
+        members: The models.
+        weights: One weight per model, adding to 1.
+        names: Per model: its slug → the slug in the batch. Two models share an input only if they read it alike.
+        task: Averages the answers.
+    """
+
+    def __init__(
+        self, members: Sequence[AnswerModel], weights: Sequence[float], names: Sequence[Mapping[str, str]], task: Task
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self._weights, self._names, self._task = list(weights), list(names), task
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch → averaged answers by name, [batch, …] each."""
+        answers = []
+        for member, names in zip(self.members, self._names, strict=True):
+            own = {
+                f"{slug}{key.removeprefix(outer)}": value
+                for slug, outer in names.items()
+                for key, value in batch.items()
+                if key.startswith(f"{outer}.")
+            }
+            answers.append(member(own))
+        return self._task.average(answers, self._weights)
+
+
 def build_model(
     resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
 ) -> MultimodalModel:
@@ -105,8 +136,9 @@ def build_model(
     fusion_cls: type[Fusion] = registry.get("fusion", resolved["fusion"]["name"])
     with blamed(registry, fusion_cls, "__init__"):
         fusion = fusion_cls(fusion_cls.Config.model_validate(resolved["fusion"]["config"]), widths)
+    own = type(task)(type(task).Config.model_validate(resolved["task"]["config"]), task.state)
     with blamed(registry, type(task), "head"):
-        head = task.head(_width(fusion))
+        head = own.head(_width(fusion))
     return MultimodalModel(encoders, fusion, head, registry)
 
 
@@ -167,15 +199,12 @@ def _trained(*modules: nn.Module) -> Iterator[Tensor]:
         yield from (parameter for parameter in module.parameters() if parameter.requires_grad)
 
 
-def answer_graph(
-    model: MultimodalModel, task: Task, processors: Mapping[str, Processor], example: dict[str, Tensor]
-) -> Graph:
-    """What an exporter is given: the model with its answers, an example batch and the sizes that vary."""
+def answer_graph(module: nn.Module, processors: Mapping[str, Processor], example: dict[str, Tensor]) -> Graph:
+    """What an exporter is given: a module from batch to answers, an example batch and the sizes that vary."""
     dynamic: dict[str, dict[int, str]] = {}
     for slug, processor in processors.items():
         for name, spec in processor.specs().items():
             axes = {i + 1: f"{slug}_{size}" for i, size in enumerate(spec.shape) if isinstance(size, str)}
             dynamic[f"{slug}.{name}"] = {0: "batch", **axes}
         dynamic[f"{slug}.present"] = {0: "batch"}
-    module = AnswerModel(model, task).eval()
-    return Graph(module, {key: example[key] for key in dynamic}, dynamic)
+    return Graph(module.eval(), {key: example[key] for key in dynamic}, dynamic)

@@ -126,9 +126,7 @@ class Chooser:
             return resampled if PLAIN not in remedies else [*plain, *resampled]
         return [*plain, *resampled] if AUTO in remedies and self._imbalanced(imbalance) else plain
 
-    def _losses_by_remedy(
-        self, entries: list[Entry], remedies: Sequence[str], imbalance: float
-    ) -> list[LossChoice]:
+    def _losses_by_remedy(self, entries: list[Entry], remedies: Sequence[str], imbalance: float) -> list[LossChoice]:
         """The suited losses of each remedy; of a remedy the preferred one, of plain losses all when searching."""
         by_remedy: dict[str, list[Entry]] = {}
         for entry in entries:

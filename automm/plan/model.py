@@ -113,12 +113,18 @@ class Plan(_Frozen):
     def lines(self) -> list[str]:
         """The plan for people."""
         sizes = ", ".join(f"{count:,} {part}" for part, count in self.rows.items() if count)
-        out = [f"task       {self.task}: {self.task_reason}", f"target     {', '.join(self.target)}", f"rows       {sizes}"]
+        out = [
+            f"task       {self.task}: {self.task_reason}",
+            f"target     {', '.join(self.target)}",
+            f"rows       {sizes}",
+        ]
         if self.classes:
-            out.append("classes    " + ", ".join(f"{name} {count:,}" for name, count in list(self.classes.items())[:12]))
+            counts = [f"{name} {count:,}" for name, count in list(self.classes.items())[:12]]
+            out.append(f"classes    {', '.join(counts)}")
         for item in self.inputs:
             columns = f" ({len(item.columns)} columns)" if len(item.columns) > 1 else ""
-            out.append(f"input      {item.name}: {item.modality}{columns}" + (f": {item.reason}" if item.reason else ""))
+            reason = f": {item.reason}" if item.reason else ""
+            out.append(f"input      {item.name}: {item.modality}{columns}{reason}")
             for column, reason in item.column_reasons.items():
                 out.append(f"  column   {column}: {item.types.get(column, item.modality)}: {reason}")
         for group, encoders in self.candidates.encoders.items():
@@ -136,7 +142,8 @@ class Plan(_Frozen):
     def budget(self) -> str:
         """The budget in words."""
         if not self.searching:
-            return f"{self.trials} fit{'s' if self.trials != 1 else ''}, nothing is searched (no `search:` in the recipe)"
+            fits = "1 fit" if self.trials == 1 else f"{self.trials} fits"
+            return f"{fits}, nothing is searched (no `search:` in the recipe)"
         parts = [f"{self.trials} trials"] if self.trials else []
         parts += [f"{self.time:.0f} s"] if self.time else []
         return " or ".join(parts)

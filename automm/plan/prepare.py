@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from automm.core.kinds import Task
 from automm.core.processor import BadCells
 from automm.core.profile import ColumnProfile
+from automm.core.space import Fixed
 from automm.data.infer import Inference, infer_inputs, infer_task
 from automm.data.leakage import leakage_warnings
 from automm.data.ledger import Ledger
@@ -20,7 +21,7 @@ from automm.data.profile import profile_table
 from automm.data.sources import open_table
 from automm.data.split import split_rows
 from automm.data.table import Table
-from automm.errors import DataError
+from automm.errors import DataError, RecipeError
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 from automm.recipe.model import Recipe
@@ -117,12 +118,14 @@ def _task(recipe: Recipe, registry: Registry, profiles: Mapping[str, ColumnProfi
     targets = [profiles[column] for column in recipe.target.columns]
     if recipe.task is not None:
         name, reason = recipe.task.name, "named in the recipe"
-        config = {field: getattr(space, "value", None) for field, space in recipe.task.fields.items()}
-        config = {field: value for field, value in config.items() if value is not None}
+        config = {field: space.value for field, space in recipe.task.fields.items() if isinstance(space, Fixed)}
     else:
         name, reason = infer_task(targets, registry)
         config = {}
     cls: type[Task] = registry.get("task", name)
+    searched = set(recipe.task.fields) - set(config) if recipe.task is not None else set()
+    if fixed := sorted(searched - set(cls.Config.tunes())):
+        raise RecipeError(f"task.{fixed[0]}: it decides how the target is read; give one value")
     if recipe.target.separator is not None:
         if "separator" not in cls.Config.model_fields:
             raise DataError(f"target: a separator makes no sense for task {name!r}, whose target is one value")
@@ -136,8 +139,7 @@ def _parts(
     """Splits, fits the target's coding on the training rows, codes all parts."""
     table, columns = tables["train"], recipe.target.columns
     cells = table.take(columns, None)
-    own = {part: 0.0 for part in ("valid", "test") if part in tables}
-    spec = recipe.split.model_copy(update=own)
+    spec = recipe.split.model_copy(update={part: 0.0 for part in ("valid", "test") if part in tables})
     strata = list(zip(*(cells[column] for column in columns), strict=True)) if task.stratified else None
     rows = split_rows(table, spec, [*map(str, strata)] if strata else None, recipe.seed, task.stratified)
     found: dict[str, Part] = {}

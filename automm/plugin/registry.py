@@ -56,10 +56,12 @@ class Entry:
 
     @property
     def kind(self) -> str:
+        """Its kind."""
         return self.cls.kind
 
     @property
     def name(self) -> str:
+        """Its name."""
         return self.cls.name
 
 

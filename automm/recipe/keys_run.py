@@ -25,8 +25,8 @@ MOST_TRIALS = 1_000_000
 
 
 def read_search(walk: Walk, node: Node) -> SearchSpec:
-    """`search:` {trials, time, storage}."""
-    parts = walk.mapping(node, ("trials", "time", "storage"), "{trials: 60, time: 2h}")
+    """`search:` {trials, time, storage, baselines, ensemble}."""
+    parts = walk.mapping(node, ("trials", "time", "storage", "baselines", "ensemble"), "{trials: 60, time: 2h}")
     storage = walk.text(parts["storage"], "a storage URL") if "storage" in parts else None
     if storage is not None and "://" not in storage:
         walk.add(parts["storage"], f"{storage!r} is no URL; write postgresql+psycopg://user@host/database")
@@ -36,7 +36,18 @@ def read_search(walk: Walk, node: Node) -> SearchSpec:
         trials=walk.whole(parts["trials"], 1, MOST_TRIALS) if "trials" in parts else None,
         time=_seconds(walk, parts["time"]) if "time" in parts else None,
         storage=storage,
+        baselines=_switch(walk, parts.get("baselines")),
+        ensemble=_switch(walk, parts.get("ensemble")),
     )
+
+
+def _switch(walk: Walk, node: Node | None) -> bool:
+    """`true` or `false`; true if absent."""
+    if node is None:
+        return True
+    if not isinstance(node.value, bool):
+        walk.add(node, f"must be true or false, not {kind(node)}")
+    return node.value is True
 
 
 def _seconds(walk: Walk, node: Node) -> float | None:

@@ -88,11 +88,15 @@ class SearchSpec(_Frozen):
         trials: Most trials; None: as many as the time allows.
         time: Wall-clock seconds for everything, export included; None: no limit.
         storage: Optuna storage URL; None: a journal file in the run folder.
+        baselines: Train each modality alone as well.
+        ensemble: Average several models where that pays.
     """
 
     trials: int | None = None
     time: float | None = None
     storage: str | None = None
+    baselines: bool = True
+    ensemble: bool = True
 
 
 class GateSpec(_Frozen):

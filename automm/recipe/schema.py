@@ -150,6 +150,8 @@ def recipe_schema(registry: Registry) -> Schema:
                             },
                         ),
                         "storage": _say("URL of a study shared by several jobs.", {"type": "string", "pattern": "://"}),
+                        "baselines": _say("Train each modality alone as well.", {"type": "boolean"}),
+                        "ensemble": _say("Average several models where that pays.", {"type": "boolean"}),
                     }
                 ),
                 "anyOf": [{"required": ["trials"]}, {"required": ["time"]}],

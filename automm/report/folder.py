@@ -67,8 +67,8 @@ class storage_errors:  # noqa: N801 - reads as a statement
 class RunFolder:
     """One run's folder, used by one process at a time.
 
-    Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.journal`, `trials/<name>/`, `work/` (tables,
-    processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
+    Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.journal`, `trials/<name>/`, `work/`
+    (tables, processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
 
     Args:
         path: The folder; made if absent.

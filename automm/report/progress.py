@@ -10,9 +10,11 @@ from typing import Any, Protocol
 class Progress(Protocol):
     """Is given every event of the run."""
 
-    def __call__(self, event: dict[str, Any]) -> None: ...
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Shows an event."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the display."""
 
 
 def _trial(e: dict[str, Any]) -> str:
@@ -29,8 +31,10 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "data": lambda e: f"data ready: {e['rows']} in {e['seconds']:.1f} s",
     "bad_rows": lambda e: f"{e['count']} bad rows left out; see {e['file']}",
     "trial": _trial,
-    "baseline": lambda e: f"baseline {e['name']}: {e['metric']} "
-    + (f"{e['value']:.4f}" if e["value"] is not None else f"failed: {e['error']}"),
+    "baseline": lambda e: (
+        f"baseline {e['name']}: {e['metric']} "
+        + (f"{e['value']:.4f}" if e["value"] is not None else f"failed: {e['error']}")
+    ),
     "warning": lambda e: f"warning: {e['text']}",
     "stopping": lambda e: f"stopping: {e['reason']}",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
@@ -44,6 +48,7 @@ class Plain:
     """One line per event on standard error."""
 
     def __call__(self, event: dict[str, Any]) -> None:
+        """Prints an event."""
         if event["event"] in LINES:
             print(LINES[event["event"]](event), file=sys.stderr, flush=True)
 
@@ -64,6 +69,7 @@ class Live:
         self._done, self._best = 0, ""
 
     def __call__(self, event: dict[str, Any]) -> None:
+        """Prints an event and refreshes the status line."""
         kind = event["event"]
         if kind in LINES:
             self._console.print(LINES[kind](event), markup=False)

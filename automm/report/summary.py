@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import automm
 
 if TYPE_CHECKING:
-    from automm.orchestrate import Run
+    from automm.package.deliver import Member
+    from automm.run import Run
 
 
 def summary_of(
     run: Run,
-    winner: dict[str, Any],
+    winner: Mapping[str, Any],
+    members: Sequence[Member],
     metrics: dict[str, Any],
     *,
     package: str,
@@ -37,7 +40,11 @@ def summary_of(
         "valid": metrics["valid"],
         "test": metrics.get("test", {}),
         "trials": dict(Counter(report["state"] for report in run.reports)),
-        "best": {"name": winner["name"], "value": winner["value"], "resolved": winner["resolved"]},
+        "best": {
+            "name": winner["name"],
+            "value": winner["value"],
+            "members": [member._asdict() for member in members],
+        },
         "baselines": {report["name"]: report["value"] for report in run.baselines},
         "wall_seconds": round(time.monotonic() - run.began, 3),
         "package": package,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from automm.core.config import Config
@@ -17,13 +17,16 @@ from automm.train.config import TrainConfig
 class Trial(Protocol):
     """The part of an Optuna trial that is used here."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of some strings."""
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number between two bounds."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+    ) -> float:
+        """A number between two bounds."""
 
 
 class Preferred:
@@ -73,8 +76,8 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
     }
 
 
-def single(plan: Plan, resolved: dict[str, Any], slugs: Sequence[str]) -> dict[str, Any]:
-    """The same configuration with some of the inputs only, joined by the plan's first fusion."""
+def single(resolved: dict[str, Any], slugs: Sequence[str]) -> dict[str, Any]:
+    """The same configuration with some of the inputs only."""
     return {**resolved, "encoders": {slug: resolved["encoders"][slug] for slug in slugs}}
 
 
@@ -158,6 +161,3 @@ def first_trials(plan: Plan, registry: Registry) -> list[tuple[dict[str, Any], d
         asked = Preferred(choice.key)
         trials.append((resolve(plan, registry, asked), asked.params))
     return trials
-
-
-Report = Callable[[int, float, dict[str, Any]], bool]

@@ -74,8 +74,8 @@ class Study:
         others = [n for n in names if n.rpartition("-")[0] == self._plan.recipe and n != self._name]
         if others and self._name not in names:
             raise StorageError(
-                f"the run folder holds a search of another plan ({others[-1]}; this one is {self._name}): the recipe or the "
-                "data changed since. Use another --out, or remove the folder to start anew"
+                f"the run folder holds a search of another plan ({others[-1]}; this one is {self._name}): the "
+                "recipe or the data changed since. Use another --out, or remove the folder to start anew"
             )
 
     def _recover(self) -> None:

@@ -19,7 +19,7 @@ class Watch(L.Callback):
     """Measures after every epoch, keeps the best weights, stops early, prunes, and keeps the deadline.
 
     Args:
-        measure: Gives the validation metrics of the model as it is; the chosen metric under `metric`.
+        measure: Gives the validation metrics of the model as it is, and its answers.
         metric: Name of the chosen metric.
         maximize: Whether larger is better.
         patience: Epochs without improvement before training stops.
@@ -31,7 +31,7 @@ class Watch(L.Callback):
 
     def __init__(
         self,
-        measure: Callable[[], dict[str, float | None]],
+        measure: Callable[[], tuple[dict[str, float | None], dict[str, Tensor]]],
         metric: str,
         maximize: bool,
         patience: int,
@@ -46,6 +46,7 @@ class Watch(L.Callback):
         self.best: dict[str, float | None] = {}
         self.best_epoch = -1
         self.best_weights: dict[str, Tensor] = {}
+        self.best_answers: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
         self.pruned = False
         self.ended = "all epochs done"
@@ -62,15 +63,16 @@ class Watch(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         """Measures and decides; every rank comes to the same decision."""
         epoch, loss = trainer.current_epoch, module.take_loss()
-        metrics = self._measure()
+        metrics, answers = self._measure()
         value = metrics[self._metric]
         self.history.append({"epoch": epoch, "loss": loss, **metrics})
         if trainer.logger is not None:
             scalars = {"loss": loss, **{name: figure for name, figure in metrics.items() if figure is not None}}
             trainer.logger.log_metrics(scalars, step=epoch)
         if value is not None and (self.best_epoch < 0 or self._sign * (value - (self.best[self._metric] or 0.0)) > 0):
-            self.best, self.best_epoch = metrics, epoch
-            self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in module.model.state_dict().items()}
+            self.best, self.best_epoch, self.best_answers = metrics, epoch, answers
+            weights = module.model.state_dict()
+            self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
         pruned, late = self._ranks.broadcast(self._ask(epoch, value, loss, metrics) if self._ranks.main else None)
         if pruned:
             self.pruned, self.ended = True, "pruned"

@@ -19,6 +19,9 @@ from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 from automm.train.ranks import Ranks
 
+TAG = "automm."
+"""Prefix of what travels with the answers."""
+
 
 class TrialFailed(AutommError):
     """A trial cannot go on: its loss is not finite, or another rank failed."""
@@ -61,6 +64,7 @@ class TrialModule(L.LightningModule):
         self._ranks, self._registry = ranks, registry
         self._trained = [parameter for group in groups for parameter in group["params"]]
         self.steps_done = self._counted = 0
+        self._total: Tensor
         self.register_buffer("_total", torch.zeros(()), persistent=False)
 
     def configure_optimizers(self) -> Any:
@@ -70,9 +74,9 @@ class TrialModule(L.LightningModule):
 
         def factor(step: int) -> float:
             if step < warm:
-                return (step + 1) / warm
+                return float((step + 1) / warm)
             done = (step - warm) / max(1, self._steps - warm)
-            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+            return float(0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
         return self._optimizer
@@ -120,7 +124,7 @@ class TrialModule(L.LightningModule):
         Raises:
             TrialFailed: If it is not finite.
         """
-        mean = self._total.item() / max(1, self.steps_done - self._counted)
+        mean = float(self._total.item()) / max(1, self.steps_done - self._counted)
         self._total, self._counted = torch.zeros_like(self._total), self.steps_done
         if not math.isfinite(mean):
             raise TrialFailed(f"the training loss became {mean}; a smaller learning rate may help")
@@ -129,13 +133,12 @@ class TrialModule(L.LightningModule):
 
 @torch.inference_mode()
 def evaluate(
-    model: MultimodalModel, task: Task, batches: Iterable[dict[str, Tensor]], ranks: Ranks, autocast: Any = None
+    model: nn.Module, batches: Iterable[dict[str, Tensor]], ranks: Ranks, autocast: Any = None
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Answers for all rows, gathered over the ranks and ordered by row.
 
     Args:
-        model: The model; it is put into eval mode and back.
-        task: Turns outputs into answers.
+        model: From batch to answers by name; it is put into eval mode and back.
         batches: This rank's batches, with "target", "row" and "valid" (False for rows that only pad).
         ranks: The processes of the job.
         autocast: A context manager for mixed precision.
@@ -148,31 +151,31 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    outputs: list[Tensor] = []
-    targets: list[Tensor] = []
-    rows: list[Tensor] = []
+    found: list[dict[str, Tensor]] = []
     problem: Exception | None = None
     try:
         for batch in batches:
             with autocast or contextlib.nullcontext():
-                output = model(batch)
+                answers = model({key: value for key, value in batch.items() if "." in key})
             keep = batch["valid"]
-            outputs.append(output.float()[keep].cpu())
-            targets.append(batch["target"][keep].cpu())
-            rows.append(batch["row"][keep].cpu())
+            facts = {f"{TAG}target": batch["target"], f"{TAG}row": batch["row"]}
+            found.append({name: tensor[keep].cpu() for name, tensor in {**answers, **facts}.items()})
     except Exception as raised:
         problem = raised
     finally:
         model.train(was_training)
     if any(ranks.gather(problem is not None)):
         raise problem or TrialFailed("another rank failed")
-    output, target, row = torch.cat(outputs), torch.cat(targets), torch.cat(rows)
+    parts: list[Any] = [found]
     if ranks.world > 1:
-        parts: list[Any] = [None] * ranks.world
-        dist.all_gather_object(parts, (output, target, row), group=ranks.control)
-        output, target, row = (torch.cat([part[i] for part in parts]) for i in range(3))
-    order = row.argsort()
-    return task.answer(output[order]), target[order], row[order]
+        parts = [None] * ranks.world
+        dist.all_gather_object(parts, found, group=ranks.control)
+    batched = [answers for part in parts for answers in part]
+    joint = {name: torch.cat([answers[name] for answers in batched]) for name in batched[0]}
+    order = joint[f"{TAG}row"].argsort(stable=True)
+    joint = {name: tensor[order] for name, tensor in joint.items()}
+    target, row = joint.pop(f"{TAG}target"), joint.pop(f"{TAG}row")
+    return joint, target, row
 
 
 def measure(task: Task, answers: Mapping[str, Tensor], target: Tensor) -> dict[str, float | None]:

@@ -53,8 +53,9 @@ class Estimate:
         """For people."""
         return [
             f"model      {self.parameters:,} weights with the default components",
-            f"estimate   {_time(self.total)} in all: {_time(self.prepare)} to read the cells, about {self.trials} trials of "
-            f"{_time(self.trial)} ({self.epoch:.1f} s an epoch), export (measured on {PROBE_ROWS} rows; early stopping varies)",
+            f"estimate   {_time(self.total)} in all: {_time(self.prepare)} to read the cells, about {self.trials} "
+            f"trials of {_time(self.trial)} ({self.epoch:.1f} s an epoch), export "
+            f"(measured on {PROBE_ROWS} rows; early stopping varies)",
         ]
 
 

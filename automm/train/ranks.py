@@ -86,7 +86,6 @@ class Ranks:
             raise getattr(automm.errors, answer[1][0], automm.errors.AutommError)(answer[1][1])
         return answer[0]
 
-
     def first_then_all(self, work: Callable[[], Any]) -> Any:
         """Runs `work` on rank 0, then on the others, which find on disk what rank 0 wrote.
 

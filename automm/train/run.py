@@ -18,14 +18,17 @@ from torch import Tensor
 
 from automm.data.batches import Batches
 from automm.errors import AutommError
-from automm.model.assemble import MultimodalModel, build_model, parameter_groups
+from automm.model.assemble import AnswerModel, MultimodalModel, build_model, parameter_groups
 from automm.plugin.blame import blamed
+from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
-from automm.train.module import TrialModule, evaluate, measure
+from automm.train.module import TAG, TrialModule, evaluate, measure
 from automm.train.ranks import TIMEOUT, Ranks
 
 EVALUATION_BATCH = 256
+ROW = f"{TAG}row"
+"""The row numbers among a trial's kept answers."""
 
 
 @dataclass
@@ -120,7 +123,7 @@ def run_trial(
         name: For the report.
         resolved: The configuration.
         bench: Data, task and registry.
-        folder: The trial's folder; rank 0 writes the best weights there as safetensors.
+        folder: The trial's folder; rank 0 writes the best weights and their validation answers there as safetensors.
         on_epoch: Called on rank 0 after each epoch with (epoch, value, metrics); True prunes the trial.
         deadline: `time.monotonic()` at which training ends.
         stopping: Asks whether the user wants the run to end.
@@ -147,10 +150,15 @@ def run_trial(
         try:
             model = module.model
             precision = autocast(resolved["train"]["precision"])
+            answering = AnswerModel(model, bench.task)
             metrics = bench.task.metrics()
+
+            def on_valid() -> tuple[dict[str, float | None], dict[str, Tensor]]:
+                answers, target, row = evaluate(answering, valid, ranks, precision)
+                return measure(bench.task, answers, target), {**answers, ROW: row}
+
             watch = Watch(
-                lambda: measure(bench.task, *evaluate(model, bench.task, valid, ranks, precision)[:2]),
-                bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
+                on_valid, bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
                 on_epoch, deadline, stopping, ranks,
             )  # fmt: skip
             _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
@@ -171,7 +179,8 @@ def run_trial(
         return report, None
     model.load_state_dict(watch.best_weights)
     if ranks.main:
-        save_weights(model, folder / "weights.safetensors")
+        save_weights(model.state_dict(), folder / "weights.safetensors")
+        save_weights(watch.best_answers, folder / "answers.safetensors")
     return report, model
 
 
@@ -189,14 +198,17 @@ def _prepare(resolved: dict[str, Any], bench: Bench) -> tuple[TrialModule, Tenso
         **bench.sampling(views["train"], resolved["sampling"]),
     )  # fmt: skip
     groups = parameter_groups(model, resolved, registry, loss)
-    module = TrialModule(
-        model, loss, bench.task, groups, train["epochs"] * len(batches), train, ranks, registry
-    )
+    module = TrialModule(model, loss, bench.task, groups, train["epochs"] * len(batches), train, ranks, registry)
     return module, TensorBatches(batches, device()), evaluation_batches(views["valid"], ranks)
 
 
 def _fit(
-    module: TrialModule, batches: TensorBatches, train: Mapping[str, Any], callbacks: list[Any], logger: Any, ranks: Ranks
+    module: TrialModule,
+    batches: TensorBatches,
+    train: Mapping[str, Any],
+    callbacks: list[Any],
+    logger: Any,
+    ranks: Ranks,
 ) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
@@ -228,21 +240,26 @@ def _fit(
         raise KeyboardInterrupt
 
 
-def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Writes a state as safetensors, whole or not at all."""
+def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors, whole or not at all.
+
+    Raises:
+        StorageError: If the disk is full or not writable.
+    """
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}, partial)
-    partial.replace(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, partial)
+        partial.replace(path)
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
+def load_weights(path: Path) -> dict[str, Tensor]:
     """Reads what `save_weights` wrote."""
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(path))
+    return dict(load_file(path))
 
 
 def _describe(problem: BaseException) -> str:

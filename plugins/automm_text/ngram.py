@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from automm.api import Encoder, Features, InputInfo, Processor, Tune, nn, torch
+from automm.api import ADAPT, Encoder, Features, InputInfo, Processor, Tune, nn, torch
 from automm_text.ngrams import Ngrams
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class NgramText(Encoder):
     class Config(Encoder.Config):
         """Fields of the n-gram encoder."""
 
+        adapt: Annotated[str, Field(pattern=ADAPT), Tune(choices=["full", "last_1"])] = "full"
+        """`last_1` keeps the term vectors as the semantic space gives them: less to learn from few texts."""
         max_terms: Annotated[int, Field(ge=1)] = 20_000
         """Most terms in the vocabulary."""
         min_count: Annotated[int, Field(ge=1)] = 2

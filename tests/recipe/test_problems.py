@@ -159,7 +159,7 @@ import pytest
         # search, export
         (
             "search: {trails: 5}",
-            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, storage)",
+            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, storage, baselines, ensemble)",
         ),
         ("search: {trials: 0}", "3:10 search.trials: must be a whole number from 1 to 1000000, got 0"),
         (

@@ -1,0 +1,89 @@
+"""Choosing what goes into the package: the best model, or an ensemble where that pays. Rank 0 only."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from automm.errors import Interrupted, NothingSucceededError
+from automm.run import Run, best_of
+from automm.search.ensemble import MEMBERS, POOL, select
+
+
+def choose(run: Run) -> dict[str, Any]:
+    """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …]}.
+
+    A single modality wins over the fused models only by being better, an ensemble only if it pays on rows that did not
+    select it.
+
+    Raises:
+        NothingSucceededError: With the distinct errors of the failed trials.
+        Interrupted: If the run was stopped before the first trial was done.
+    """
+    best = best_of([*run.reports, *run.baselines], run)
+    if best is None:
+        errors = dict.fromkeys(str(report["error"]) for report in (*run.reports, *run.baselines) if report["error"])
+        if run.stopping() and not errors:
+            raise Interrupted("stopped before the first trial was done; run the same command again to go on")
+        reasons = list(errors)[:5] or ["the time budget ended before the first one"]
+        raise NothingSucceededError("no trial gave a model:\n  " + "\n  ".join(reasons))
+    winner = {
+        "name": best["name"],
+        "value": best["value"],
+        "metrics": best["metrics"],
+        "members": [[best["name"], 1.0, best["resolved"]]],
+    }
+    if run.recipe.search is not None and run.recipe.search.ensemble:
+        winner = _ensemble(run, best) or winner
+    run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
+    return winner
+
+
+EXPORT_SECONDS = 12.0
+"""What it may take to export, verify and measure one more model."""
+
+
+def _members(run: Run) -> int:
+    """How many models can still be exported in the time that is left."""
+    if run.plan.time is None:
+        return MEMBERS
+    return min(MEMBERS, int((run.began + run.plan.time - time.monotonic()) / EXPORT_SECONDS))
+
+
+def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
+    """An ensemble of the best trials and baselines, None if it does not pay."""
+    import torch
+
+    from automm.train.module import measure
+    from automm.train.run import ROW, load_weights
+
+    complete = [report for report in (*run.reports, *run.baselines) if report["state"] == "complete"]
+    complete.sort(key=lambda report: report["value"], reverse=run.plan.maximize)
+    pool = []
+    rows = load_weights(run.folder / "trials" / best["name"] / "answers.safetensors")[ROW]
+    for report in complete[:POOL]:
+        answers = load_weights(run.folder / "trials" / report["name"] / "answers.safetensors")
+        if torch.equal(answers.pop(ROW), rows):  # a trial that refused other cells cannot be averaged row by row
+            pool.append((report, answers))
+    valid, task = run.prepared.parts["valid"], run.prepared.task
+    target = torch.from_numpy(valid.target[np.searchsorted(valid.rows, rows.numpy())])
+    metric = task.metrics()[run.plan.metric]
+    sign = 1.0 if metric.maximize else -1.0
+
+    def score(answers: Any, at: np.ndarray) -> float:
+        value = metric.compute({name: tensor[at] for name, tensor in answers.items()}, target[at])
+        return sign * value if np.isfinite(value) else -np.inf
+
+    weights = select([answers for _, answers in pool], len(target), score, task.average, run.plan.seed, _members(run))
+    chosen = [(pool[at][0], weight) for at, weight in enumerate(weights) if weight > 0]
+    if len(chosen) < 2:
+        return None
+    metrics = measure(task, task.average([pool[at][1] for at in range(len(weights))], weights), target)
+    return {
+        "name": "ensemble",
+        "value": metrics[run.plan.metric],
+        "metrics": metrics,
+        "members": [[report["name"], weight, report["resolved"]] for report, weight in chosen],
+    }

@@ -1,0 +1,248 @@
+"""From the chosen models to a verified package and the run's summary."""
+
+from __future__ import annotations
+
+import operator
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import automm
+from automm.core.kinds import Exporter
+from automm.core.processor import Processor
+from automm.data.arrays import ArrayStore
+from automm.errors import GateMissedError, PluginError
+from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph, build_model
+from automm.package.content import PackageContent, PackageInput
+from automm.package.verify import verify_package
+from automm.package.write import write_package
+from automm.plan.model import PlannedInput
+from automm.plan.prepare import Part
+from automm.recipe.model import GateSpec
+from automm.report.folder import write_json
+from automm.report.summary import summary_of
+from automm.run import Run
+from automm.train.bench import View
+from automm.train.module import evaluate, measure
+from automm.train.run import device, evaluation_batches, load_weights
+
+VERIFY_ROWS = 16
+LATENCY_CALLS = 30
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+class Member(NamedTuple):
+    """One model of the winner.
+
+    Attributes:
+        name: Trial (or baseline) that it comes from.
+        weight: Its share of the answer.
+        resolved: Its configuration.
+    """
+
+    name: str
+    weight: float
+    resolved: dict[str, Any]
+
+
+@dataclass
+class Assembled:
+    """The winner as one module, with the inputs it reads.
+
+    Attributes:
+        module: From batch to answers.
+        choices: Slug in the batch → the planned input and the encoder choice whose processor feeds it.
+    """
+
+    module: torch.nn.Module
+    choices: dict[str, tuple[PlannedInput, dict[str, Any]]]
+
+
+def assemble(run: Run, members: Sequence[Member]) -> Assembled:
+    """Rebuilds the chosen models with their weights; inputs that two models read alike are shared."""
+    inputs = {item.slug: item for item in run.plan.inputs}
+    choices: dict[str, tuple[PlannedInput, dict[str, Any]]] = {}
+    keys: dict[str, Processor] = {}
+    models, names = [], []
+    for member in members:
+        outer: dict[str, str] = {}
+        processors = {}
+        for slug, choice in member.resolved["encoders"].items():
+            processor = processors[slug] = run.bench.processor(slug, choice)
+            same = [o for o, known in keys.items() if known is processor and choices[o][0].slug == slug]
+            outer[slug] = same[0] if same else _free(slug, {*keys, *inputs} - ({slug} - set(keys)))
+            keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
+        model = build_model(member.resolved, processors, run.prepared.task, run.plugins.registry)
+        model.load_state_dict(load_weights(run.folder / "trials" / member.name / "weights.safetensors"))
+        models.append(AnswerModel(model, run.prepared.task))
+        names.append(outer)
+    if len(models) == 1:
+        return Assembled(models[0].eval(), choices)
+    ensemble = EnsembleModel(models, [member.weight for member in members], names, run.prepared.task)
+    return Assembled(ensemble.eval(), choices)
+
+
+def _free(slug: str, taken: set[str]) -> str:
+    number, found = 2, slug
+    while found in taken:
+        found, number = f"{slug}_{number}", number + 1
+    return found
+
+
+def view(run: Run, part: str, assembled: Assembled) -> View:
+    """What the winner sees of a part."""
+    stores: dict[str, ArrayStore] = {}
+    processors: dict[str, Processor] = {}
+    bad = np.zeros(len(run.prepared.parts[part].rows), bool)
+    for outer, (item, choice) in assembled.choices.items():
+        stores[outer] = run.bench.store(part, item.slug, choice)
+        processors[outer] = run.bench.processor(item.slug, choice)
+        bad |= stores[outer].bad
+    return View(stores, processors, run.prepared.parts[part].target, np.flatnonzero(~bad))
+
+
+def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures the winner on the test part, writes and verifies the package, holds the gates.
+
+    Args:
+        run: The run.
+        members: The models that answer together; one of them without an ensemble.
+        winner: Name and validation metrics, for the summary.
+
+    Returns:
+        The summary on rank 0, an empty dictionary elsewhere.
+
+    Raises:
+        GateMissedError: If a `require:` gate is missed; the package exists then.
+        VerificationError: If the package disagrees with the model.
+    """
+    assembled = assemble(run, members)
+    assembled.module.to(device())
+    metrics: dict[str, Any] = {"valid": winner["metrics"]}
+    tested = view(run, "test", assembled) if run.plan.rows["test"] else None
+    if tested is not None and len(tested.positions):
+        answers, target, _ = evaluate(assembled.module, evaluation_batches(tested, run.ranks), run.ranks)
+        metrics["test"] = measure(run.prepared.task, answers, target)
+    assembled.module.cpu()
+    made: list[dict[str, Any]] = []
+    # The store of every part is built by all ranks together, so also the one that the package's examples come from.
+    side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
+    shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
+    train = view(run, "train", assembled)
+    run.ranks.first(lambda: made.append(_package(run, members, winner, assembled, metrics, side, shown, train)))
+    return made[0] if made else {}
+
+
+def _package(
+    run: Run, members: Sequence[Member], winner: Mapping[str, Any], assembled: Assembled, metrics: dict[str, Any],
+    side: str, shown: View, train: View,
+) -> dict[str, Any]:  # fmt: skip
+    run.event("exporting", members={member.name: member.weight for member in members})
+    part, positions = run.prepared.parts[side], shown.positions[:VERIFY_ROWS]
+    rows = raw_rows(run, part, positions)
+    example = example_batch(shown, positions)
+    graph = answer_graph(assembled.module, shown.processors, example)
+    owner = run.plugins.registry.entry("task", run.prepared.task.name).owner
+    content = PackageContent(
+        name=run.recipe.name,
+        task=run.prepared.task,
+        target_columns=run.plan.target,
+        inputs=[
+            PackageInput(outer, item.info, shown.processors[outer], not bool(train.stores[outer].present.all()))
+            for outer, (item, _) in assembled.choices.items()
+        ],
+        graph=graph,
+        exporter=_graph_exporter(run),
+        golden_rows=rows[:2],
+        folder=part.table.folder,
+        metrics={key: {name: v for name, v in value.items() if v is not None} for key, value in metrics.items()},
+        recipe=run.recipe.path.read_text("utf-8"),
+        plan=run.plan.model_dump(mode="json"),
+        resolved={"members": [member._asdict() for member in members]},
+        data_digest=run.plan.data["train"],
+        seed=run.plan.seed,
+        task_owner=(owner.distribution, owner.version),
+    )
+    path = write_package(run.folder / "package", content)
+    with torch.inference_mode():
+        answers = {name: tensor.numpy()[: len(rows)] for name, tensor in graph.module(example).items()}
+    files = [status.file for status in run.plugins.statuses if status.file is not None]
+    verified = verify_package(path, rows, part.table.folder, answers, content.tolerance, files)
+    latency = measure_latency(path, rows, part.table.folder)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+    figures = {**metrics.get("test", metrics["valid"]), "latency_ms": latency, "size_mb": size}
+    gates = check_gates(run.recipe.require, figures)
+    summary = summary_of(
+        run, winner, members, metrics, package=str(path), latency_ms=latency, size_mb=size, gates=gates,
+        verified_rows=verified.rows, deviations=verified.deviations,
+    )  # fmt: skip
+    write_json(run.folder / "summary.json", summary)
+    run.plugins.call("automm_package_written", run.warn, package=path, manifest=summary)
+    run.event("finished", status=summary["status"], package=str(path), wall_seconds=summary["wall_seconds"])
+    missed = [gate for gate in gates if not gate["met"]]
+    if missed:
+        shown_values = ["not defined" if gate["value"] is None else f"{gate['value']:.4g}" for gate in missed]
+        raise GateMissedError(
+            "; ".join(
+                f"require: {gate['metric']} {gate['operator']} {gate['bound']:g}, it is {value}"
+                for gate, value in zip(missed, shown_values, strict=True)
+            )
+        )
+    return summary
+
+
+def _graph_exporter(run: Run) -> Exporter:
+    """The first exporter of the recipe that makes the package's graph, else the first registered one."""
+    registry = run.plugins.registry
+    named = [registry.get("exporter", name) for name in run.recipe.export]
+    for cls in (*named, *(entry.cls for entry in registry.all("exporter"))):
+        if cls.makes == "graph":
+            return cls(cls.Config())  # type: ignore[no-any-return]
+    raise PluginError("no exporter that makes the package's graph is installed")
+
+
+def raw_rows(run: Run, part: Part, positions: np.ndarray) -> list[dict[str, Any]]:
+    """Raw cells of some rows, column → cell, as a user would send them."""
+    columns = list(dict.fromkeys(column for item in run.plan.inputs for column in item.columns))
+    cells = part.table.take(columns, part.rows[positions])
+    return [{column: cells[column][i] for column in columns} for i in range(len(positions))]
+
+
+def example_batch(shown: View, positions: np.ndarray) -> dict[str, torch.Tensor]:
+    """The same rows as tensors; a single row comes twice, because exporters need two."""
+    at = positions if len(positions) > 1 else np.repeat(positions, 2)
+    batch = {}
+    for slug, store in shown.stores.items():
+        batch.update({f"{slug}.{name}": torch.from_numpy(array) for name, array in store.batch(at).items()})
+        batch[f"{slug}.present"] = torch.from_numpy(store.present[at])
+    return batch
+
+
+def measure_latency(package: Path, rows: Sequence[dict[str, Any]], folder: Path) -> float:
+    """Median milliseconds of a prediction of one row through the package, on this machine's CPU."""
+    predictor = automm.load(package)
+    predictor.predict(rows[:1], folder=folder)
+    times = []
+    for call in range(LATENCY_CALLS):
+        start = time.perf_counter()
+        predictor.predict([rows[call % len(rows)]], folder=folder)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def check_gates(require: Sequence[GateSpec], values: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Every gate with the value it is held against: the test metric, or validation where there is no test part."""
+    gates = []
+    for gate in require:
+        value = values.get(gate.metric)
+        met = value is not None and COMPARE[gate.operator](value, gate.value)
+        gates.append(
+            {"metric": gate.metric, "operator": gate.operator, "bound": gate.value, "value": value, "met": met}
+        )
+    return gates

@@ -1,0 +1,110 @@
+"""The state of one `fit`, shared by its steps."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automm.plan.model import Plan
+from automm.plan.prepare import Prepared
+from automm.plugin.loader import Plugins
+from automm.recipe.model import Recipe
+from automm.report.folder import RunFolder
+from automm.train.bench import Bench
+from automm.train.ranks import Ranks
+
+RESERVE = 0.18
+"""Share of the time budget kept for export, verification and test metrics, within `RESERVE_BOUNDS` seconds."""
+RESERVE_BOUNDS = (25.0, 300.0)
+
+
+@dataclass
+class FitOptions:
+    """What the command line adds to a recipe."""
+
+    out: Path | None = None
+    block: tuple[str, ...] = ()
+    plugin_files: tuple[Path, ...] = ()
+    strict: bool = False
+    quiet: bool = False
+
+
+@dataclass
+class Run:
+    """The state of one `fit`, shared by its steps."""
+
+    recipe: Recipe
+    plugins: Plugins
+    ranks: Ranks
+    folder: Path
+    log: RunFolder | None
+    plan: Plan
+    prepared: Prepared
+    bench: Bench
+    began: float
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    requests: int = 0
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Logs an event, on rank 0."""
+        if self.log is not None:
+            self.log.event(event, **facts)
+
+    def warn(self, text: str) -> None:
+        """Logs a warning."""
+        self.event("warning", text=text)
+
+    def stopping(self) -> bool:
+        """Whether the user asked for the end."""
+        return self.requests > 0
+
+    @property
+    def train_deadline(self) -> float | None:
+        """`time.monotonic()` at which training must be over."""
+        if self.plan.time is None:
+            return None
+        reserve = min(max(RESERVE * self.plan.time, RESERVE_BOUNDS[0]), RESERVE_BOUNDS[1], 0.5 * self.plan.time)
+        return self.began + self.plan.time - reserve
+
+    def better(self, value: float | None, than: float | None) -> bool:
+        """Whether a metric value is better than another."""
+        if value is None or than is None:
+            return value is not None
+        return value > than if self.plan.maximize else value < than
+
+
+def best_of(reports: Sequence[dict[str, Any]], run: Run) -> dict[str, Any] | None:
+    """The completed trial with the best value."""
+    best: dict[str, Any] | None = None
+    for report in reports:
+        if report["state"] == "complete" and run.better(report["value"], best["value"] if best else None):
+            best = report
+    return best
+
+
+@contextmanager
+def stop_requests(run: Run) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the search with the best so far; the second ends the run, to be resumed."""
+
+    def handle(number: int, _: Any) -> None:
+        run.requests += 1
+        if run.requests > 1:
+            raise KeyboardInterrupt
+        name = signal.Signals(number).name
+        run.event("stopping", reason=f"{name}: finishing with the best so far; again to stop now")
+
+    try:
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread (a test, a notebook): the host handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
