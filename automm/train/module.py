@@ -69,7 +69,8 @@ class TrialModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019)."""
-        self._optimizer = torch.optim.AdamW([*self._groups, {"params": [self.alarm], "lr": 0.0, "weight_decay": 0.0}])
+        idle = {"params": [self.alarm], "lr": 0.0, "weight_decay": 0.0}
+        self._optimizer = torch.optim.AdamW([*self._groups, idle], fused=True)
         warm = max(1, round(self._train["warmup"] * self._steps))
 
         def factor(step: int) -> float:
