@@ -10,7 +10,7 @@ import numpy as np
 
 Answers = Mapping[str, Any]
 Score = Callable[[Answers, np.ndarray], float]
-"""(answers, row positions) → a number, larger is better."""
+"""(answers, row positions) → a number, larger is better; minus infinity where the metric is not defined."""
 Average = Callable[[Sequence[Answers], Sequence[float]], Answers]
 
 POOL = 10
@@ -18,7 +18,9 @@ POOL = 10
 MEMBERS = 5
 """Most different models: each is run at every prediction."""
 ROUNDS = 15
+"""Most additions of a model; the least weight is 1/15."""
 SPLITS = 6
+"""How often the rows are halved to measure the gain."""
 
 
 def select(
@@ -50,17 +52,19 @@ def select(
     for _ in range(SPLITS):
         order = random.permutation(rows)
         for choose, judge in ((order[: rows // 2], order[rows // 2 :]), (order[rows // 2 :], order[: rows // 2])):
-            single = max(pool, key=lambda answers, on=choose: score(answers, on))  # type: ignore[misc]
+            scores = [score(answers, choose) for answers in pool]
+            single = pool[int(np.argmax(scores))]
             joint = average(pool, _greedy(pool, choose, score, average, members))
-            gains.append(score(joint, judge) - score(single, judge))
-    mean = statistics.fmean(gains)
-    if not mean > statistics.stdev(gains) / len(gains) ** 0.5:
+            gain = score(joint, judge) - score(single, judge)
+            if np.isfinite(max(scores)) and np.isfinite(gain):  # a half may lack a class that the metric needs
+                gains.append(gain)
+    if len(gains) < 2 or not statistics.fmean(gains) > statistics.stdev(gains) / len(gains) ** 0.5:
         return alone
     return _greedy(pool, np.arange(rows), score, average, members)
 
 
 def _greedy(pool: Sequence[Answers], rows: np.ndarray, score: Score, average: Average, members: int) -> list[float]:
-    """Adds the model that helps most, again and again, until nothing helps."""
+    """Adds the model that helps most, again and again, until nothing helps; the first is added in any case."""
     counts = [0] * len(pool)
     best = -np.inf
     for _ in range(ROUNDS):
@@ -72,7 +76,7 @@ def _greedy(pool: Sequence[Answers], rows: np.ndarray, score: Score, average: Av
             trial = [c + (i == at) for i, c in enumerate(counts)]
             options.append((score(average(pool, [c / sum(trial) for c in trial]), rows), -at))
         value, index = max(options)
-        if value <= best:
+        if any(counts) and value <= best:
             break
         best = value
         counts[-index] += 1
