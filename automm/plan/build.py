@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from automm.core.cells import slugs
 from automm.core.kinds import Task
-from automm.core.space import Space
+from automm.core.space import Fixed, Space
 from automm.errors import RecipeError
 from automm.plan.candidates import Chooser, ranges, task_space
 from automm.plan.model import Candidates, Plan, PlannedInput, context_of
@@ -42,7 +42,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
         encoders=encoders,
         fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
         loss=losses,
-        train=_train(recipe, searching),
+        train=_train(recipe, rows["train"], searching),
     )
     metric, maximize = _metric(recipe, task)
     remedies = len({choice.remedy for choice in losses})
@@ -95,8 +95,20 @@ def _inputs(recipe: Recipe, prepared: Prepared) -> tuple[PlannedInput, ...]:
     )
 
 
-def _train(recipe: Recipe, searching: bool) -> dict[str, Space]:
-    return ranges(TrainConfig, recipe.train, searching)
+STEPS = 3000
+"""About as many optimisation steps as a trial may take at most, on tables of usual size."""
+BATCH_SIZES = ((500, 16), (2_000, 32), (10_000, 64), (100_000, 128))
+"""Up to so many training rows → rows per step; 256 beyond."""
+
+
+def _train(recipe: Recipe, rows: int, searching: bool) -> dict[str, Space]:
+    """The recipe's settings; batch size, epochs and patience follow the number of rows where it says nothing."""
+    batch = next((size for most, size in BATCH_SIZES if rows <= most), 256)
+    epochs = min(max(STEPS * batch // rows, 10), 60)
+    named = recipe.train.get("epochs")
+    most = named.value if isinstance(named, Fixed) and isinstance(named.value, int) else epochs
+    sized = {"batch_size": Fixed(value=batch), "epochs": Fixed(value=epochs), "patience": Fixed(value=max(4, most // 5))}
+    return ranges(TrainConfig, {**sized, **recipe.train}, searching)
 
 
 def _metric(recipe: Recipe, task: Task) -> tuple[str, bool]:

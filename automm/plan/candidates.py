@@ -31,6 +31,11 @@ def tuned(tune: Tune, integer: bool) -> Space:
     return Range(low=tune.low, high=tune.high, log=tune.log, step=tune.step, integer=integer)
 
 
+def declared(space: Space, tune: Tune) -> bool:
+    """Whether a space is the component's own range and not one that the recipe gives."""
+    return space == tuned(tune, isinstance(space, Range) and space.integer)
+
+
 def ranges(config: type[Config], fields: dict[str, Space], searching: bool) -> dict[str, Space]:
     """The recipe's fields and, when searching, the ranges of the other fields.
 

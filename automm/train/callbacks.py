@@ -55,7 +55,7 @@ class Watch(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Ends the epoch when the time is up."""
         if self._ranks.world == 1 or index % AGREE_EVERY == AGREE_EVERY - 1:
-            reason = self._ranks.broadcast(self._out_of_time())
+            reason, module.time_used = self._ranks.broadcast([self._out_of_time(), self._time_used()])
             if reason:
                 self.ended = reason
                 trainer.should_stop = True
@@ -88,6 +88,13 @@ class Watch(L.Callback):
         pruned = value is not None and self._on_epoch(epoch, value, {"loss": loss, **metrics})
         took = (time.monotonic() - self._began) / (epoch + 1)
         return pruned, self._out_of_time(took)
+
+    def _time_used(self) -> float:
+        """Share of the trial's time that is used; 0 without a deadline."""
+        if self._deadline is None:
+            return 0.0
+        now = time.monotonic()
+        return min(1.0, (now - self._began) / max(self._deadline - self._began, 1e-6))
 
     def _out_of_time(self, more: float = 0.0) -> str | None:
         if self._stopping():

@@ -13,9 +13,9 @@ class TrainConfig(Config):
     """Training settings."""
 
     epochs: Annotated[int, Field(ge=1)] = 30
-    """Most passes over the training rows; early stopping usually ends sooner."""
+    """Most passes over the training rows; early stopping usually ends sooner. By default 10 to 60, by number of rows."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Rows per step, over all processes."""
+    """Rows per step, over all processes. By default 16 to 256, by number of rows."""
     learning_rate: Annotated[float, Field(gt=0), Tune(2e-4, 5e-3, log=True)] = 1e-3
     """Peak learning rate of parameters that start from scratch."""
     pretrained_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -27,6 +27,6 @@ class TrainConfig(Config):
     gradient_clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 switches clipping off."""
     patience: Annotated[int, Field(ge=1)] = 6
-    """Epochs without a better validation metric before training stops."""
+    """Epochs without a better validation metric before training stops. By default a fifth of the epochs, at least 4."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """`auto`: bf16 on accelerators that support it, else 32 bit."""

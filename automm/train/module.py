@@ -64,11 +64,16 @@ class TrialModule(L.LightningModule):
         self._ranks, self._registry = ranks, registry
         self._trained = [parameter for group in groups for parameter in group["params"]]
         self.steps_done = self._counted = 0
+        self.time_used = 0.0
         self._total: Tensor
         self.register_buffer("_total", torch.zeros(()), persistent=False)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019)."""
+        """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019).
+
+        The decay follows the steps, or the share of the trial's time that is used, whichever is further: training that
+        the clock ends early still ends with a small learning rate.
+        """
         idle = {"params": [self.alarm], "lr": 0.0, "weight_decay": 0.0}
         self._optimizer = torch.optim.AdamW([*self._groups, idle], fused=True)
         warm = max(1, round(self._train["warmup"] * self._steps))
@@ -76,7 +81,7 @@ class TrialModule(L.LightningModule):
         def factor(step: int) -> float:
             if step < warm:
                 return float((step + 1) / warm)
-            done = (step - warm) / max(1, self._steps - warm)
+            done = max((step - warm) / max(1, self._steps - warm), self.time_used)
             return float(0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
