@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from automm.errors import Interrupted, NothingSucceededError
+from automm.report.folder import trial_folder
 from automm.run import Run, best_of
 from automm.search.ensemble import MEMBERS, POOL, select
 
@@ -62,9 +63,9 @@ def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
     complete = [report for report in (*run.reports, *run.baselines) if report["state"] == "complete"]
     complete.sort(key=lambda report: report["value"], reverse=run.plan.maximize)
     pool = []
-    rows = load_weights(run.folder / "trials" / best["name"] / "answers.safetensors")[ROW]
+    rows = load_weights(trial_folder(run.folder, best["name"]) / "answers.safetensors")[ROW]
     for report in complete[:POOL]:
-        answers = load_weights(run.folder / "trials" / report["name"] / "answers.safetensors")
+        answers = load_weights(trial_folder(run.folder, report["name"]) / "answers.safetensors")
         if torch.equal(answers.pop(ROW), rows):  # a trial that refused other cells cannot be averaged row by row
             pool.append((report, answers))
     valid, task = run.prepared.parts["valid"], run.prepared.task

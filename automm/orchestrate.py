@@ -5,31 +5,35 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from automm.data.ledger import Ledger
-from automm.errors import AutommError, DataError, ExitCode, GateMissedError
+from automm.errors import AutommError, DataError, ExitCode, GateMissedError, PluginError
 from automm.plan import build_plan, prepare
 from automm.plan.prepare import total_rows
 from automm.plugin.loader import Plugins
 from automm.recipe.model import Recipe
 from automm.recipe.parse import load_with_plugins
-from automm.report.folder import RunFolder, storage_errors, write_json
-from automm.report.progress import Progress, progress
+from automm.report.folder import RunFolder, storage_errors, trial_folder, write_json
+from automm.report.progress import progress
 from automm.run import FitOptions, Run, best_of, stop_requests
 from automm.search.space import first_trials, single
-from automm.search.study import Study
+from automm.search.study import IDENTITY, Study
 from automm.train.bench import Bench
 from automm.train.ranks import Ranks, joined
+from automm.train.report import TrialReport
 
 BASELINE_SHARE = 0.3
 """Most of the time that the single-modality baselines may take."""
-FIRST_SHARE = 0.4
+TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
 
 
@@ -55,7 +59,7 @@ def fit(path: Path, options: FitOptions) -> dict[str, Any]:
         show = progress(quiet=options.quiet or not ranks.main)
         log: RunFolder | None = None
         try:
-            log = _opened(folder, ranks, show)
+            log = ranks.keep(lambda: RunFolder(folder, show))
             return _fit(recipe, plugins, ranks, folder, log, began)
         except AutommError as problem:
             if log is not None and not isinstance(problem, GateMissedError):
@@ -72,29 +76,21 @@ def run_folder(recipe: Path, out: Path | None) -> Path:
     return (out or Path("runs") / recipe.stem).absolute()
 
 
-def _opened(folder: Path, ranks: Ranks, show: Progress) -> RunFolder | None:
-    """Rank 0 locks and opens the run folder."""
-    opened: list[RunFolder] = []
-    ranks.first(lambda: opened.append(RunFolder(folder, show)))
-    return opened[0] if opened else None
-
-
 def _fit(
     recipe: Recipe, plugins: Plugins, ranks: Ranks, folder: Path, log: RunFolder | None, began: float
 ) -> dict[str, Any]:
     from automm.choose import choose
     from automm.package.deliver import Member, deliver
 
-    resumed = (folder / "study.journal").exists()
     if log is not None:
+        resumed = (folder / IDENTITY).exists()
         log.event("started", recipe=str(recipe.path), folder=str(folder), resumed=resumed, processes=ranks.world)
         shutil.copyfile(recipe.path, folder / "recipe.yaml")
         for text in plugins.problems():
             log.event("warning", text=text)
     run = _planned(recipe, plugins, ranks, folder, log, began)
     with stop_requests(run):
-        storage = recipe.search.storage if recipe.search else None
-        study = Study(run.plan, plugins.registry, folder, storage) if log else None
+        study = ranks.keep(lambda: _study(run))
         if run.plan.searching:
             _search_with_baselines(run, study)
         else:
@@ -150,6 +146,16 @@ def _write_ledger(ledger: Ledger, folder: Path) -> None:
         ledger.write(folder)
 
 
+def _study(run: Run) -> Study:
+    """Opens the study and takes over the reports of the trials that it holds already."""
+    storage = run.recipe.search.storage if run.recipe.search else None
+    study = Study(run.plan, run.plugins.registry, run.folder, storage)
+    for at in range(len(study.counted())):
+        report = _report(run, str(at))
+        run.reports.append(report or TrialReport(str(at), "failed", {}, error="its report is lost").json())
+    return study
+
+
 def _search_with_baselines(run: Run, study: Study | None) -> None:
     """The default first, then each modality alone, then the rest of the budget on the search."""
     first = len(first_trials(run.plan, run.plugins.registry))
@@ -161,43 +167,52 @@ def _search_with_baselines(run: Run, study: Study | None) -> None:
 def _search(run: Run, study: Study | None, most: int | None = None) -> None:
     """Asks, trains, tells, until the budget is spent. Rank 0 asks; all ranks train."""
     while True:
-        asked = run.ranks.broadcast(_ask(run, study, most) if run.ranks.main else None)
+        asked = run.ranks.first(partial(_ask, run, study, most))
         if asked is None:
             return
-        index, resolved = asked
-        report = _trial(run, str(index), resolved, study, _deadline(run, FIRST_SHARE))
-        if run.ranks.main and study is not None:
-            value = report["value"]
-            facts = {"seconds": report["seconds"], "reason": report["error"] or report["ended"]}
-            study.tell(value, report["state"], facts)
-            run.reports.append(report)
-            leads = best_of(run.reports, run) is report
-            facts = {key: report[key] for key in ("name", "state", "value", "epochs", "seconds", "error")}
-            run.event("trial", metric=run.plan.metric, best=leads, **facts)
-            run.plugins.call("automm_trial_finished", run.warn, report=report)
+        name, resolved = asked
+        report = _trial(run, name, resolved, study, _deadline(run, TRIAL_SHARE))
+        run.ranks.first(partial(_tell, run, study, report))
 
 
-def _ask(run: Run, study: Study | None, most: int | None) -> tuple[int, dict[str, Any]] | None:
-    """The next trial, or None when the budget is spent. Reports of an earlier run are taken over first."""
+def _ask(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[str, Any]] | None:
+    """The next trial's name and configuration, or None when the budget is spent. Rank 0 only."""
     assert study is not None
-    assert run.log is not None
-    counted = study.counted()
-    for at in range(len(run.reports), len(counted)):
-        done = run.log.report(str(at))
-        run.reports.append(done or {"name": str(at), "state": "failed", "value": None, "error": "its report is lost"})
-    limits = [limit for limit in (run.plan.trials, most) if limit is not None]
-    if limits and len(counted) >= min(limits):
-        return None
-    if run.stopping():
-        return None
-    deadline = run.train_deadline
-    if deadline is not None and run.reports:
-        usual = statistics.median(r.get("seconds", 0.0) for r in run.reports)
-        if time.monotonic() + min(usual, 60.0) > deadline:
-            return None
-    if len(run.reports) >= 3 and all(report["state"] == "failed" for report in run.reports):
-        return None  # the same failure would only repeat
-    return study.ask()
+    while not _spent(run, most):
+        name = str(len(run.reports))
+        try:
+            return name, study.ask()
+        except PluginError as problem:  # the sampled fields contradict each other: a failed trial like any other
+            report = TrialReport(name, "failed", {}, error=str(problem)).json()
+            write_json(trial_folder(run.folder, name) / "report.json", report)
+            _tell(run, study, report)
+    return None
+
+
+def _spent(run: Run, most: int | None) -> bool:
+    """Whether the trials or the time are used up, the user wants the end, or nothing works."""
+    done = len(run.reports)
+    if run.stopping() or any(limit is not None and done >= limit for limit in (run.plan.trials, most)):
+        return True
+    if run.train_deadline is not None and run.reports:
+        usual = statistics.median(report["seconds"] for report in run.reports)
+        if time.monotonic() + min(usual, 60.0) > run.train_deadline:
+            return True
+    # The same failure would only repeat.
+    return done >= 3 and all(report["state"] == "failed" for report in run.reports)
+
+
+def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
+    """Ends a trial: in the study, in the log, and for plugins. Rank 0 only."""
+    assert study is not None
+    study.tell(
+        report["value"], report["state"], {"seconds": report["seconds"], "reason": report["error"] or report["ended"]}
+    )
+    run.reports.append(report)
+    leads = best_of(run.reports, run) is report
+    facts = {key: report[key] for key in ("name", "state", "value", "epochs", "seconds", "error")}
+    run.event("trial", metric=run.plan.metric, best=leads, **facts)
+    run.plugins.call("automm_trial_finished", run.warn, report=report)
 
 
 def _deadline(run: Run, share: float) -> float | None:
@@ -215,7 +230,7 @@ def _trial(
     from automm.train.callbacks import no_callbacks
     from automm.train.run import run_trial
 
-    folder = run.folder / "trials" / name
+    folder = trial_folder(run.folder, name)
 
     def on_epoch(epoch: int, value: float, metrics: dict[str, Any]) -> bool:
         left = None if run.plan.time is None else run.began + run.plan.time - time.monotonic()
@@ -231,8 +246,7 @@ def _trial(
         name, resolved, run.bench, folder, on_epoch=on_epoch, deadline=deadline, stopping=run.stopping,
         callbacks=callbacks, logger=_tensorboard(run, name),
     )  # fmt: skip
-    if run.ranks.main:
-        write_json(folder / "report.json", report.json())
+    run.ranks.first(lambda: write_json(folder / "report.json", report.json()))
     return report.json()
 
 
@@ -256,13 +270,17 @@ def _baselines(run: Run) -> None:
     resolved, _ = first_trials(run.plan, run.plugins.registry)[0]
     for modality, slugs in modalities.items():
         name = f"only-{modality}"
-        known = run.ranks.broadcast(run.log.report(name) if run.log else None)
+        known = run.ranks.first(partial(_report, run, name))
         if run.ranks.broadcast(run.stopping()):
             return
         deadline = _deadline(run, BASELINE_SHARE / len(modalities))
         report = known or _trial(run, name, single(resolved, slugs), None, deadline)
         run.baselines.append(report)
         run.event("baseline", name=report["name"], metric=run.plan.metric, value=report["value"], error=report["error"])
+
+
+def _report(run: Run, name: str) -> dict[str, Any] | None:
+    return run.log.report(name) if run.log else None
 
 
 def _write_failure(folder: Path, recipe: Recipe, problem: AutommError, began: float) -> None:
@@ -294,11 +312,19 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> int:
     Returns:
         The exit code of the run; torchrun's own says only that some process failed.
     """
-    import subprocess
-
     before = time.time()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    code = subprocess.run([*command, "-m", "automm", *arguments], check=False).returncode
+    with subprocess.Popen([*command, "-m", "automm", *arguments]) as job:
+        # A terminal's Ctrl-C reaches the job by itself, a scheduler's SIGTERM comes here alone.
+        old = [
+            (signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: None)),
+            (signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: job.terminate())),
+        ]
+        try:
+            code = job.wait()
+        finally:
+            for number, previous in old:
+                signal.signal(number, previous)
     summary = out / "summary.json"
     if code and summary.exists() and summary.stat().st_mtime >= before:
         return int(json.loads(summary.read_text("utf-8"))["exit_code"])

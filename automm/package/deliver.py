@@ -25,7 +25,7 @@ from automm.package.write import write_package
 from automm.plan.model import PlannedInput
 from automm.plan.prepare import Part
 from automm.recipe.model import GateSpec
-from automm.report.folder import write_json
+from automm.report.folder import trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Run
 from automm.train.bench import View
@@ -79,7 +79,7 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
             outer[slug] = same[0] if same else _free(slug, {*keys, *inputs} - ({slug} - set(keys)))
             keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
         model = build_model(member.resolved, processors, run.prepared.task, run.plugins.registry)
-        model.load_state_dict(load_weights(run.folder / "trials" / member.name / "weights.safetensors"))
+        model.load_state_dict(load_weights(trial_folder(run.folder, member.name) / "weights.safetensors"))
         models.append(AnswerModel(model, run.prepared.task))
         names.append(outer)
     if len(models) == 1:

@@ -64,11 +64,16 @@ class storage_errors:  # noqa: N801 - reads as a statement
             ) from problem
 
 
+def trial_folder(run: Path, name: str) -> Path:
+    """The folder of a trial or baseline inside a run folder."""
+    return run / "trials" / name
+
+
 class RunFolder:
     """One run's folder, used by one process at a time.
 
-    Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.journal`, `trials/<name>/`, `work/`
-    (tables, processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
+    Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.json`, `study.journal`, `trials/<name>/`,
+    `work/` (tables, processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
 
     Args:
         path: The folder; made if absent.
@@ -111,13 +116,9 @@ class RunFolder:
             file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
         self._listener(entry)
 
-    def trial(self, name: str) -> Path:
-        """The folder of a trial."""
-        return self.path / "trials" / name
-
     def report(self, name: str) -> dict[str, Any] | None:
         """The report of a trial that ended, None otherwise."""
-        path = self.trial(name) / "report.json"
+        path = trial_folder(self.path, name) / "report.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def close(self) -> None:

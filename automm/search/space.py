@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from automm.core.config import Config
 from automm.core.space import Choices, ComponentSpace, Fixed, Space
 from automm.errors import PluginError
+from automm.plan.candidates import declared
 from automm.plan.model import LossChoice, Plan
+from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 from automm.train.config import TrainConfig
 
@@ -101,19 +103,22 @@ def _component(
 
 def _fields(kind: str, prefix: str, space: ComponentSpace, registry: Registry, trial: Any) -> dict[str, Any]:
     cls = registry.get(kind, space.name)
-    values = None
+    fields, own = dict(space.fields), {}
     if not isinstance(trial, Preferred):
-        values = cls.Config.suggest(trial, f"{prefix}.")
-    fixed = {name: value.value for name, value in space.fields.items() if isinstance(value, Fixed)}
-    if values is not None:
-        config = cls.Config.model_validate({**values, **fixed}).model_dump(mode="json")
-    else:
-        config = _values(cls.Config, prefix, space.fields, trial)
-    return {"name": space.name, "config": config}
+        with blamed(registry, cls, "Config.suggest"):
+            own = cls.Config.suggest(trial, f"{prefix}.")
+        if own is not None:  # it stands for the ranges that the component declares, not for what the recipe says
+            tunes = cls.Config.tunes()
+            fields = {
+                name: item for name, item in fields.items() if name not in tunes or not declared(item, tunes[name])
+            }
+    return {"name": space.name, "config": _values(cls.Config, prefix, fields, trial, own or {})}
 
 
-def _values(config: type[Config], prefix: str, fields: dict[str, Space], trial: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _values(
+    config: type[Config], prefix: str, fields: dict[str, Space], trial: Any, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    values: dict[str, Any] = dict(own or {})
     for name, space in fields.items():
         if isinstance(space, Fixed):
             values[name] = space.value

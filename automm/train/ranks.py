@@ -12,7 +12,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import automm.errors
+from automm.errors import AutommError
+
+T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(seconds=float(os.environ.get("AUTOMM_TIMEOUT", "1800")))
 """How long a rank waits for the others before the job ends with an error."""
@@ -59,10 +64,6 @@ class Ranks:
         dist.all_gather_object(box, json.dumps(value), group=self.control)
         return [json.loads(item) for item in box]
 
-    def barrier(self) -> None:
-        """Waits for every rank."""
-        self.gather(None)
-
     def first(self, work: Callable[[], Any]) -> Any:
         """Runs `work` on rank 0 while the others wait; its JSON result, or its error, reaches every rank.
 
@@ -71,30 +72,51 @@ class Ranks:
         """
         if self.world == 1:
             return work()
-        result, failure, raised = None, None, None
+        result, raised = None, None
         if self.main:
             try:
                 result = work()
             except Exception as problem:
-                raised, failure = problem, [type(problem).__name__, str(problem)]
-        answer = self.broadcast([result, failure])
-        if raised is not None:
-            raise raised
-        if answer[1] is not None:
-            import automm.errors
+                raised = problem
+        result, failure = self.broadcast([result, _told(raised)])
+        _raise(raised, failure)
+        return result
 
-            raise getattr(automm.errors, answer[1][0], automm.errors.AutommError)(answer[1][1])
-        return answer[0]
+    def keep(self, work: Callable[[], T]) -> T | None:
+        """Runs `work` on rank 0, where its result stays; None elsewhere. Errors as in `first`."""
+        made: list[T] = []
+        self.first(lambda: made.append(work()))
+        return made[0] if made else None
 
-    def first_then_all(self, work: Callable[[], Any]) -> Any:
+    def first_then_all(self, work: Callable[[], T]) -> T:
         """Runs `work` on rank 0, then on the others, which find on disk what rank 0 wrote.
 
         Raises:
-            Exception: On every rank, if it failed on rank 0.
+            Exception: On every rank, if it failed on any.
         """
-        made: list[Any] = []
+        made: list[T] = []
+        raised = None
         self.first(lambda: made.append(work()))
-        return made[0] if made else work()
+        try:
+            made = made or [work()]
+        except Exception as problem:
+            raised = problem
+        failures = [failure for failure in self.gather(_told(raised)) if failure]
+        _raise(raised, failures[0] if failures else None)
+        return made[0]
+
+
+def _told(problem: Exception | None) -> list[str] | None:
+    """An error as it travels."""
+    return None if problem is None else [type(problem).__name__, str(problem)]
+
+
+def _raise(own: Exception | None, told: list[str] | None) -> None:
+    """Raises this rank's own error, else the one that another rank told of."""
+    if own is not None:
+        raise own
+    if told is not None:
+        raise getattr(automm.errors, told[0], AutommError)(told[1])
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,48 +24,11 @@ from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
 from automm.train.module import TAG, TrialModule, evaluate, measure
 from automm.train.ranks import TIMEOUT, Ranks
+from automm.train.report import TrialReport
 
 EVALUATION_BATCH = 256
 ROW = f"{TAG}row"
 """The row numbers among a trial's kept answers."""
-
-
-@dataclass
-class TrialReport:
-    """What is kept of a trial (plain JSON).
-
-    Attributes:
-        name: Trial number, or the name of a baseline.
-        state: complete, pruned or failed.
-        resolved: Its configuration.
-        value: The chosen validation metric at the best epoch; None if it failed.
-        metrics: All validation metrics at the best epoch.
-        epochs: Epochs run.
-        best_epoch: Epoch of the kept weights, from 0.
-        seconds: Wall-clock time.
-        parameters: Number of weights; `trained` of them were trained.
-        ended: Why training ended.
-        error: What went wrong, if it failed.
-        history: One entry per epoch: loss and metrics.
-    """
-
-    name: str
-    state: str
-    resolved: dict[str, Any]
-    value: float | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    epochs: int = 0
-    best_epoch: int = -1
-    seconds: float = 0.0
-    parameters: int = 0
-    trained: int = 0
-    ended: str = ""
-    error: str | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
 
 def device() -> torch.device:
