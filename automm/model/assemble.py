@@ -136,6 +136,7 @@ def build_model(
     fusion_cls: type[Fusion] = registry.get("fusion", resolved["fusion"]["name"])
     with blamed(registry, fusion_cls, "__init__"):
         fusion = fusion_cls(fusion_cls.Config.model_validate(resolved["fusion"]["config"]), widths)
+    fusion.needs = task.needs
     own = type(task)(type(task).Config.model_validate(resolved["task"]["config"]), task.state)
     with blamed(registry, type(task), "head"):
         head = own.head(_width(fusion))

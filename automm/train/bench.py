@@ -13,7 +13,7 @@ import numpy as np
 from automm.core.kinds import Encoder, Task
 from automm.core.processor import Processor
 from automm.core.profile import InputInfo
-from automm.data.arrays import ArrayStore, InputCells
+from automm.data.arrays import IN_MEMORY, ArrayStore, InputCells
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
@@ -24,6 +24,9 @@ from automm.plugin.registry import Registry
 from automm.report.folder import storage_errors, write_json
 from automm.runtime.state import join_state, split_state, write_npz
 from automm.train.ranks import Ranks
+
+MEMORY = 4 * 2**30
+"""Bytes of arrays that are kept open from trial to trial; the least recently used are closed first."""
 
 
 class View(NamedTuple):
@@ -77,9 +80,7 @@ class Bench:
         key = self._key(item, processor)
         if key not in self._processors:
             path = self._folder / "processors" / key
-            self.ranks.first(lambda: None if (path / "state.json").exists() else self._fit(processor, item.info, path))
-            state = join_state((path / "state.json").read_bytes(), (path / "state.npz").read_bytes(), str(path))
-            self._processors[key] = type(processor)(processor.config, state)
+            self._processors[key] = self.ranks.first_then_all(lambda: self._fitted(processor, item.info, path))
         return self._processors[key]
 
     def _key(self, item: PlannedInput, processor: Processor) -> str:
@@ -89,23 +90,32 @@ class Bench:
         ]  # fmt: skip
         return f"{item.slug}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]}"
 
-    def _fit(self, processor: Processor, info: InputInfo, path: Path) -> None:
-        with blamed(self.registry, type(processor), "fit"):
-            part = self.parts["train"]
-            processor.fit(InputCells(processor, info, part.table, part.rows))
-        plain, arrays = split_state(processor.state, caches=True)
-        with storage_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "state.npz").write_bytes(write_npz(arrays))
-            write_json(path / "state.json", plain)
+    def _fitted(self, processor: Processor, info: InputInfo, path: Path) -> Processor:
+        """The processor with its state; fitted now, or by another rank or an earlier run."""
+        if not (path / "state.json").exists():
+            with blamed(self.registry, type(processor), "fit"):
+                part = self.parts["train"]
+                processor.fit(InputCells(processor, info, part.table, part.rows))
+            plain, arrays = split_state(processor.state, caches=True)
+            with storage_errors(path):
+                path.mkdir(parents=True, exist_ok=True)
+                (path / "state.npz").write_bytes(write_npz(arrays))
+                write_json(path / "state.json", plain)
+        state = join_state((path / "state.json").read_bytes(), (path / "state.npz").read_bytes(), str(path))
+        return type(processor)(processor.config, state)
 
     def store(self, part: str, slug: str, choice: Mapping[str, Any]) -> ArrayStore:
         """The arrays of an input over the rows of a part."""
         processor, item = self.processor(slug, choice), self._inputs[slug]
         key = (part, self._key(item, processor))
-        if key not in self._stores:
-            self._stores[key] = self.ranks.first_then_all(lambda: self._build(part, processor, item))
-        return self._stores[key]
+        if key in self._stores:
+            store = self._stores.pop(key)
+        else:
+            store = self.ranks.first_then_all(lambda: self._build(part, processor, item))
+        self._stores[key] = store  # the last used comes last; all ranks close the same ones, so all build together
+        while len(self._stores) > 1 and sum(map(_held, self._stores.values())) > MEMORY:
+            del self._stores[next(iter(self._stores))]
+        return store
 
     def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
         table, rows, _ = self.parts[part]
@@ -130,3 +140,8 @@ class Bench:
             return {}
         weights, draws = sampling_weights(strata(view.target[view.positions]), cast(Any, method))
         return {"weights": weights, "draws": draws}
+
+
+def _held(store: ArrayStore) -> int:
+    """Bytes of a store that are in memory."""
+    return store.nbytes if store.nbytes < IN_MEMORY else 0

@@ -63,17 +63,15 @@ class Watch(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         """Measures and decides; every rank comes to the same decision."""
         epoch, loss = trainer.current_epoch, module.take_loss()
+        self._ranks.share(module.model.buffers())
         metrics, answers = self._measure()
         value = metrics[self._metric]
         self.history.append({"epoch": epoch, "loss": loss, **metrics})
-        if trainer.logger is not None:
-            scalars = {"loss": loss, **{name: figure for name, figure in metrics.items() if figure is not None}}
-            trainer.logger.log_metrics(scalars, step=epoch)
         if value is not None and (self.best_epoch < 0 or self._sign * (value - (self.best[self._metric] or 0.0)) > 0):
             self.best, self.best_epoch, self.best_answers = metrics, epoch, answers
             weights = module.model.state_dict()
             self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
-        pruned, late = self._ranks.broadcast(self._ask(epoch, value, loss, metrics) if self._ranks.main else None)
+        pruned, late = self._ranks.first(lambda: self._tell(trainer.logger, epoch, value, {"loss": loss, **metrics}))
         if pruned:
             self.pruned, self.ended = True, "pruned"
         elif late:
@@ -84,8 +82,13 @@ class Watch(L.Callback):
             return
         trainer.should_stop = True
 
-    def _ask(self, epoch: int, value: float | None, loss: float, metrics: dict[str, Any]) -> tuple[bool, str | None]:
-        pruned = value is not None and self._on_epoch(epoch, value, {"loss": loss, **metrics})
+    def _tell(
+        self, logger: Any, epoch: int, value: float | None, figures: dict[str, float | None]
+    ) -> tuple[bool, str | None]:
+        """Logs the epoch; gives whether the trial is pruned, and why it must end otherwise. Rank 0 only."""
+        if logger is not None:
+            logger.log_metrics({name: figure for name, figure in figures.items() if figure is not None}, step=epoch)
+        pruned = value is not None and self._on_epoch(epoch, value, figures)
         took = (time.monotonic() - self._began) / (epoch + 1)
         return pruned, self._out_of_time(took)
 

@@ -24,7 +24,14 @@ TAG = "automm."
 
 
 class TrialFailed(AutommError):
-    """A trial cannot go on: its loss is not finite, or another rank failed."""
+    """A trial cannot go on, because its loss is not finite."""
+
+
+class OtherRankFailed(AutommError):
+    """A trial cannot go on, because another rank failed; that rank says why."""
+
+    def __init__(self) -> None:
+        super().__init__("another rank failed")
 
 
 class TrialModule(L.LightningModule):
@@ -63,10 +70,9 @@ class TrialModule(L.LightningModule):
         self._task, self._groups, self._steps, self._train = task, groups, max(steps, 1), train
         self._ranks, self._registry = ranks, registry
         self._trained = [parameter for group in groups for parameter in group["params"]]
-        self.steps_done = self._counted = 0
+        self._steps_counted = 0
+        self._total: Tensor | float = 0.0
         self.time_used = 0.0
-        self._total: Tensor
-        self.register_buffer("_total", torch.zeros(()), persistent=False)
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019).
@@ -91,7 +97,7 @@ class TrialModule(L.LightningModule):
         """Forward, backward, clip, step.
 
         Raises:
-            TrialFailed: On every rank, if one rank's forward pass failed.
+            Exception: On every rank, if one rank's forward pass failed; `OtherRankFailed` on the others.
         """
         problem: Exception | None = None
         try:
@@ -104,13 +110,13 @@ class TrialModule(L.LightningModule):
         self._optimizer.zero_grad()
         self.manual_backward(loss)
         if self._ranks.world > 1 and bool(self.alarm.grad != 0.0):
-            raise problem or TrialFailed("another rank failed")
+            raise problem or OtherRankFailed()
         if self._train["gradient_clip"] > 0:
             nn.utils.clip_grad_norm_(self._trained, self._train["gradient_clip"])
         self._optimizer.step()
         self._schedule.step()
-        self._total += loss.detach()
-        self.steps_done += 1
+        self._total = self._total + loss.detach()
+        self._steps_counted += 1
 
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
         output = self.model(batch)
@@ -125,19 +131,20 @@ class TrialModule(L.LightningModule):
         return rows.mean() + 0.0 * self.alarm
 
     def take_loss(self) -> float:
-        """The mean training loss since the last call.
+        """The mean training loss since the last call, over all ranks.
 
         Raises:
-            TrialFailed: If it is not finite.
+            TrialFailed: On every rank, if it is not finite.
         """
-        mean = float(self._total.item()) / max(1, self.steps_done - self._counted)
-        self._total, self._counted = torch.zeros_like(self._total), self.steps_done
+        own = float(self._total) / max(1, self._steps_counted)
+        self._total, self._steps_counted = 0.0, 0
+        mean: float = sum(self._ranks.gather(own)) / self._ranks.world
         if not math.isfinite(mean):
             raise TrialFailed(f"the training loss became {mean}; a smaller learning rate may help")
         return mean
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     model: nn.Module, batches: Iterable[dict[str, Tensor]], ranks: Ranks, autocast: Any = None
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -153,7 +160,7 @@ def evaluate(
         Answers by name, targets, and row numbers, on the CPU.
 
     Raises:
-        TrialFailed: On every rank, if one rank failed.
+        Exception: On every rank, if one failed; `OtherRankFailed` on the others.
     """
     was_training = model.training
     model.eval()
@@ -171,7 +178,7 @@ def evaluate(
     finally:
         model.train(was_training)
     if any(ranks.gather(problem is not None)):
-        raise problem or TrialFailed("another rank failed")
+        raise problem or OtherRankFailed()
     parts: list[Any] = [found]
     if ranks.world > 1:
         parts = [None] * ranks.world

@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import automm.errors
 from automm.errors import AutommError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -63,6 +66,16 @@ class Ranks:
         box: list[Any] = [None] * self.world
         dist.all_gather_object(box, json.dumps(value), group=self.control)
         return [json.loads(item) for item in box]
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every rank rank 0's numbers, in place: running statistics differ by the rows of a rank's last step."""
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                dist.broadcast(tensor, src=0)
 
     def first(self, work: Callable[[], Any]) -> Any:
         """Runs `work` on rank 0 while the others wait; its JSON result, or its error, reaches every rank.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 import warnings
@@ -16,13 +15,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from automm.data.batches import Batches
-from automm.errors import AutommError
+from automm.errors import AutommError, StorageError
 from automm.model.assemble import AnswerModel, MultimodalModel, build_model, parameter_groups
 from automm.plugin.blame import blamed
 from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
-from automm.train.module import TAG, TrialModule, evaluate, measure
+from automm.train.module import TAG, OtherRankFailed, TrialModule, evaluate, measure
 from automm.train.ranks import TIMEOUT, Ranks
 from automm.train.report import TrialReport
 
@@ -61,10 +60,14 @@ def evaluation_batches(view: View, ranks: Ranks) -> TensorBatches:
     return TensorBatches(batches, device())
 
 
-def autocast(precision: str) -> Any:
-    """The mixed-precision context of `train.precision`."""
-    bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
-    return torch.autocast(device().type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+def half_precision(precision: str) -> bool:
+    """Whether `train.precision` asks for bfloat16 on this device."""
+    return precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+
+
+def autocast() -> Any:
+    """The context in which matrix products are computed in bfloat16."""
+    return torch.autocast(device().type, torch.bfloat16)
 
 
 def run_trial(
@@ -94,12 +97,15 @@ def run_trial(
 
     Returns:
         The report and, if it completed, the model with its best weights. A failure on any rank is a failed report on
-        every rank, never an exception; only interrupts and errors of storage or data pass.
+        every rank, never an exception.
+
+    Raises:
+        StorageError: On every rank, if one could not write: the next trial could not, either.
     """
     began = time.monotonic()
     report = TrialReport(name, "failed", resolved)
     ranks, model = bench.ranks, None
-    error: str | None = None
+    error: Exception | None = None
     watch: Watch | None = None
     try:
         L.seed_everything(resolved["seed"], verbose=False)
@@ -107,16 +113,17 @@ def run_trial(
         report.parameters = sum(p.numel() for p in module.model.parameters())
         report.trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     except Exception as problem:
-        error = _describe(problem)
+        error = problem
     if not any(ranks.gather(error is not None)):
         try:
             model = module.model
-            precision = autocast(resolved["train"]["precision"])
+            precision = resolved["train"]["precision"]
+            mixed = autocast() if half_precision(precision) else None
             answering = AnswerModel(model, bench.task)
             metrics = bench.task.metrics()
 
             def on_valid() -> tuple[dict[str, float | None], dict[str, Tensor]]:
-                answers, target, row = evaluate(answering, valid, ranks, precision)
+                answers, target, row = evaluate(answering, valid, ranks, mixed)
                 return measure(bench.task, answers, target), {**answers, ROW: row}
 
             watch = Watch(
@@ -125,24 +132,32 @@ def run_trial(
             )  # fmt: skip
             _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
         except Exception as problem:
-            error = _describe(problem)
-    errors = [text for text in ranks.gather(error) if text is not None]
+            error = problem
+    failures = [failure for failure in ranks.gather(_describe(error)) if failure]
+    for kind, text in failures:
+        if kind == StorageError.__name__:
+            raise StorageError(text)
+    errors = [text for kind, text in failures if kind != OtherRankFailed.__name__]
     if watch is not None:
         report.metrics, report.best_epoch, report.history = watch.best, watch.best_epoch, watch.history
         report.value, report.epochs, report.ended = watch.best.get(bench.metric), len(watch.history), watch.ended
-    if errors:
-        report.error = next((text for text in errors if "another rank" not in text), errors[0])
+    if failures:
+        report.error = errors[0] if errors else failures[0][1]
     elif report.value is None:
         report.error = f"{bench.metric} is not defined on the validation rows"
     else:
         report.state = "pruned" if watch is not None and watch.pruned else "complete"
     report.seconds = round(time.monotonic() - began, 3)
-    if report.state == "failed" or model is None or watch is None:
+    if report.state != "complete" or model is None or watch is None:
         return report, None
     model.load_state_dict(watch.best_weights)
-    if ranks.main:
-        save_weights(model.state_dict(), folder / "weights.safetensors")
-        save_weights(watch.best_answers, folder / "answers.safetensors")
+    tensors = {"weights": watch.best_weights, "answers": watch.best_answers}
+
+    def save() -> None:
+        for stem, content in tensors.items():
+            save_weights(content, folder / f"{stem}.safetensors")
+
+    ranks.first(save)
     return report, model
 
 
@@ -178,17 +193,16 @@ def _fit(
     strategy: Any = SingleDeviceStrategy(where)
     if ranks.world > 1:
         strategy = DDPStrategy(find_unused_parameters=True, timeout=TIMEOUT, start_method="popen")
-    bf16 = not isinstance(autocast(train["precision"]), contextlib.nullcontext)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "The number of training batches", UserWarning)
         trainer = L.Trainer(
             max_epochs=train["epochs"],
-            accelerator=where.type if where.type != "cpu" else "cpu",
+            accelerator=where.type,
             devices=1 if ranks.world == 1 else ranks.world // ranks.nodes,
             num_nodes=ranks.nodes,
             strategy=strategy,
-            precision="bf16-mixed" if bf16 else "32-true",
+            precision="bf16-mixed" if half_precision(train["precision"]) else "32-true",
             callbacks=callbacks,
             logger=logger or False,
             enable_checkpointing=False,
@@ -197,9 +211,12 @@ def _fit(
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, batches)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, batches)
+        except SystemExit as left:  # Lightning leaves the process on Ctrl-C; its caller knows better how
+            if isinstance(left.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from left
+            raise
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -224,7 +241,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return dict(load_file(path))
 
 
-def _describe(problem: BaseException) -> str:
-    if isinstance(problem, AutommError):
-        return str(problem)
-    return f"{type(problem).__name__}: {problem}"
+def _describe(problem: Exception | None) -> list[str] | None:
+    """Kind and text of an error."""
+    if problem is None:
+        return None
+    kind = type(problem).__name__
+    return [kind, str(problem) if isinstance(problem, AutommError) else f"{kind}: {problem}"]
