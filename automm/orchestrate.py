@@ -290,7 +290,7 @@ def _write_failure(folder: Path, recipe: Recipe, problem: AutommError, began: fl
         folder / "summary.json",
         {
             "status": status, "exit_code": int(problem.exit_code), "error": str(problem), "recipe": recipe.name,
-            "metric": recipe.metric, "valid": {}, "test": {}, "trials": {}, "package": None,
+            "metric": recipe.metric, "valid": {}, "test": {}, "trials": {}, "package": None, "exports": {},
             "wall_seconds": round(time.monotonic() - began, 3),
         },
     )  # fmt: skip

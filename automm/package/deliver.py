@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import operator
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +27,12 @@ from automm.package.verify import verify_package
 from automm.package.write import write_package
 from automm.plan.model import PlannedInput
 from automm.plan.prepare import Part
+from automm.plugin.blame import blamed
 from automm.recipe.model import GateSpec
-from automm.report.folder import trial_folder, write_json
+from automm.report.folder import storage_errors, trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Run
+from automm.runtime.manifest import FILE
 from automm.train.bench import View
 from automm.train.module import evaluate, measure
 from automm.train.run import device, evaluation_batches, load_weights
@@ -76,7 +81,7 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
         for slug, choice in member.resolved["encoders"].items():
             processor = processors[slug] = run.bench.processor(slug, choice)
             same = [o for o, known in keys.items() if known is processor and choices[o][0].slug == slug]
-            outer[slug] = same[0] if same else _free(slug, {*keys, *inputs} - ({slug} - set(keys)))
+            outer[slug] = same[0] if same else _free(slug, {*keys, *(inputs.keys() - {slug})})
             keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
         model = build_model(member.resolved, processors, run.prepared.task, run.plugins.registry)
         model.load_state_dict(load_weights(trial_folder(run.folder, member.name) / "weights.safetensors"))
@@ -130,13 +135,11 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
         answers, target, _ = evaluate(assembled.module, evaluation_batches(tested, run.ranks), run.ranks)
         metrics["test"] = measure(run.prepared.task, answers, target)
     assembled.module.cpu()
-    made: list[dict[str, Any]] = []
     # The store of every part is built by all ranks together, so also the one that the package's examples come from.
     side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
-    run.ranks.first(lambda: made.append(_package(run, members, winner, assembled, metrics, side, shown, train)))
-    return made[0] if made else {}
+    return run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train)) or {}
 
 
 def _package(
@@ -174,16 +177,18 @@ def _package(
         answers = {name: tensor.numpy()[: len(rows)] for name, tensor in graph.module(example).items()}
     files = [status.file for status in run.plugins.statuses if status.file is not None]
     verified = verify_package(path, rows, part.table.folder, answers, content.tolerance, files)
+    exports = _export_folders(run, path)
     latency = measure_latency(path, rows, part.table.folder)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
     figures = {**metrics.get("test", metrics["valid"]), "latency_ms": latency, "size_mb": size}
     gates = check_gates(run.recipe.require, figures)
     summary = summary_of(
         run, winner, members, metrics, package=str(path), latency_ms=latency, size_mb=size, gates=gates,
-        verified_rows=verified.rows, deviations=verified.deviations,
+        verified_rows=verified.rows, deviations=verified.deviations, exports=exports,
     )  # fmt: skip
     write_json(run.folder / "summary.json", summary)
-    run.plugins.call("automm_package_written", run.warn, package=path, manifest=summary)
+    manifest = json.loads((path / FILE).read_text("utf-8"))
+    run.plugins.call("automm_package_written", run.warn, package=path, manifest=manifest)
     run.event("finished", status=summary["status"], package=str(path), wall_seconds=summary["wall_seconds"])
     missed = [gate for gate in gates if not gate["met"]]
     if missed:
@@ -205,6 +210,41 @@ def _graph_exporter(run: Run) -> Exporter:
         if cls.makes == "graph":
             return cls(cls.Config())  # type: ignore[no-any-return]
     raise PluginError("no exporter that makes the package's graph is installed")
+
+
+def _export_folders(run: Run, package: Path) -> dict[str, str]:
+    """Has the recipe's other exporters write the package in their formats.
+
+    Returns:
+        Exporter → its folder, `export/<name>` in the run folder; one from an earlier run is replaced.
+
+    Raises:
+        PluginError: Naming the exporter that raised.
+        StorageError: If the disk is full or not writable.
+    """
+    registry, home = run.plugins.registry, run.folder / "export"
+    written = {}
+    for name in run.recipe.export:
+        cls: type[Exporter] = registry.get("exporter", name)
+        if cls.makes != "folder":
+            continue
+        run.event("export", name=name)
+        folder = home / name.replace(":", "_")
+        with storage_errors(home):
+            home.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=home))
+            partial.chmod(0o755)
+        try:
+            with blamed(registry, cls, "export_package"):
+                cls(cls.Config()).export_package(package, partial)
+            with storage_errors(folder):
+                if folder.exists():
+                    shutil.rmtree(folder)
+                partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        written[name] = str(folder)
+    return written
 
 
 def raw_rows(run: Run, part: Part, positions: np.ndarray) -> list[dict[str, Any]]:

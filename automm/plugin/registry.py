@@ -105,9 +105,25 @@ def validate(cls: type[Component]) -> str:
             raise PluginError(f"{where}: write the method `{method}`{_signature(base, method)}")
     if kind == "processor" and cls.load is base.load and cls.__call__ is base.__call__:  # type: ignore[attr-defined]
         raise PluginError(f"{where}: write the method `load(self, cell)` (or `__call__` for many columns)")
+    if kind == "exporter":
+        _exports(where, base, cls)
     for method in (*REQUIRED[kind], "unsuited"):
         _same_arguments(where, base, cls, method)
     return kind
+
+
+EXPORTS = {"graph": "export_graph", "folder": "export_package"}
+"""What an exporter makes → the method that makes it."""
+
+
+def _exports(where: str, base: type[Any], cls: type[Any]) -> None:
+    """An exporter has the method for what it makes."""
+    if cls.makes not in EXPORTS:
+        raise PluginError(f"{where}: the class attribute `makes` must be {' or '.join(EXPORTS)}, it is {cls.makes!r}")
+    method = EXPORTS[cls.makes]
+    if getattr(cls, method) is getattr(base, method):
+        raise PluginError(f"{where}: write the method `{method}`{_signature(base, method)}, or set `makes`")
+    _same_arguments(where, base, cls, method)
 
 
 def _signature(base: type, method: str) -> str:

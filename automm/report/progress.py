@@ -39,6 +39,7 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "stopping": lambda e: f"stopping: {e['reason']}",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
     "exporting": lambda e: "writing and verifying the package",
+    "export": lambda e: f"exporting to {e['name']}",
     "finished": lambda e: f"{e['status']}: {e['package'] or 'no package'} in {e['wall_seconds']:.0f} s",
 }
 """Event → the line that people read; other events are not shown."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import automm
+from automm.errors import ExitCode
 
 if TYPE_CHECKING:
     from automm.package.deliver import Member
@@ -27,13 +28,14 @@ def summary_of(
     gates: list[dict[str, Any]],
     verified_rows: int,
     deviations: dict[str, float],
+    exports: dict[str, str],
 ) -> dict[str, Any]:
     """The summary of a run that made a package; every key is documented in docs/run-folder.md."""
     met = all(gate["met"] for gate in gates)
     plan = run.plan
     return {
         "status": "ok" if met else "gate_missed",
-        "exit_code": 0 if met else 8,
+        "exit_code": int(ExitCode.OK if met else ExitCode.GATE_MISSED),
         "recipe": plan.recipe,
         "task": plan.task,
         "metric": plan.metric,
@@ -48,6 +50,7 @@ def summary_of(
         "baselines": {report["name"]: report["value"] for report in run.baselines},
         "wall_seconds": round(time.monotonic() - run.began, 3),
         "package": package,
+        "exports": exports,
         "latency_ms": round(latency_ms, 3),
         "size_mb": round(size_mb, 3),
         "gates": gates,
