@@ -38,7 +38,7 @@ def make_quickstart(folder: Path) -> None:
         (data / name).write_text("".join(lines[: count + 1]), "utf-8")
     recipe = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text("utf-8"))
     recipe |= {"search": {"trials": 1}, "train": {"epochs": 1}, "require": {"size_mb": "< 500"}}
-    recipe.setdefault("model", {})["encoders"] = {"photo": {"name": "small_cnn", "size": 32, "width": 8}}
+    recipe["model"] = {"encoders": {"photo": {"name": "small_cnn", "size": 32, "width": 8}}}
     (recipes / "quickstart.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
 
 
