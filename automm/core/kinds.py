@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -130,7 +130,7 @@ class Fusion(ModuleComponent, abstract=True):
 
     Attributes:
         gives: What it can give: "vector" (time = 1), "tokens", "aligned".
-        needs: Which of them the task needs; automm sets it after `__init__`, before the first `forward`.
+        needs: Which of them the task needs; automm sets it before the first `forward`.
         width: Width of the joint features (set in `__init__`).
     """
 
@@ -331,6 +331,3 @@ KINDS: dict[str, type[Component]] = {
     base.kind: base for base in (Modality, Encoder, Fusion, Loss, Task, Exporter, Processor, Decoder)
 }
 """Kind name → base class; what `register` accepts."""
-
-Cells = Sequence[Any] | Mapping[str, Sequence[Any]]
-CellChunks = Iterable[Cells]

@@ -130,7 +130,6 @@ class Context:
         inputs: The inputs of the model.
         rows: Training rows.
         needs: What the task needs of the fusion: "vector", "tokens" or "aligned".
-        gpu: Whether an accelerator is at hand.
     """
 
     task: str
@@ -138,4 +137,3 @@ class Context:
     rows: int
     target: TargetInfo | None = None
     needs: str = "vector"
-    gpu: bool = False

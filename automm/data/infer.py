@@ -272,12 +272,7 @@ class _Inference:
         return Inference(tuple(inputs), self.reasons, self.left_out)
 
     def _name(self, entry: Entry) -> str:
-        return registered_name(self.registry, entry)
-
-
-def registered_name(registry: Registry, entry: Entry) -> str:
-    """The name by which the registry finds this entry and no other."""
-    return entry.name if entry.name in registry.names(entry.kind) else f"{entry.owner.plugin}:{entry.name}"
+        return self.registry.unique_name(entry)
 
 
 def _cls(entry: Entry) -> type[Modality]:
@@ -336,7 +331,7 @@ def infer_task(columns: Sequence[ColumnProfile], registry: Registry) -> tuple[st
     best = _highest(claims)
     if best is None:
         raise DataError(_unclaimed(columns, registry))
-    return registered_name(registry, best.entry), best.claim.reason
+    return registry.unique_name(best.entry), best.claim.reason
 
 
 def _unclaimed(columns: Sequence[ColumnProfile], registry: Registry) -> str:

@@ -151,7 +151,7 @@ def _package(
     rows = raw_rows(run, part, positions)
     example = example_batch(shown, positions)
     graph = answer_graph(assembled.module, shown.processors, example)
-    owner = run.plugins.registry.entry("task", run.prepared.task.name).owner
+    owner = run.plugins.registry.entry("task", run.plan.candidates.task.name).owner
     content = PackageContent(
         name=run.recipe.name,
         task=run.prepared.task,

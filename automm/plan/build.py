@@ -38,7 +38,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
             encoders[item.group] = chooser.encoders(item.modality, named)
     losses = chooser.losses(recipe.model.loss, recipe.imbalance, target.kind, target.imbalance)
     candidates = Candidates(
-        task=task_space(task, recipe.task.fields if recipe.task else {}, searching),
+        task=task_space(task, recipe.task.fields if recipe.task else {}, searching, registry),
         encoders=encoders,
         fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
         loss=losses,
@@ -107,7 +107,11 @@ def _train(recipe: Recipe, rows: int, searching: bool) -> dict[str, Space]:
     epochs = min(max(STEPS * batch // rows, 10), 60)
     named = recipe.train.get("epochs")
     most = named.value if isinstance(named, Fixed) and isinstance(named.value, int) else epochs
-    sized = {"batch_size": Fixed(value=batch), "epochs": Fixed(value=epochs), "patience": Fixed(value=max(4, most // 5))}
+    sized = {
+        "batch_size": Fixed(value=batch),
+        "epochs": Fixed(value=epochs),
+        "patience": Fixed(value=max(4, most // 5)),
+    }
     return ranges(TrainConfig, {**sized, **recipe.train}, searching)
 
 

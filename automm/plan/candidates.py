@@ -61,8 +61,8 @@ def _first(config: type[Config], name: str, space: Space) -> Fixed:
     return Fixed(value=default if inside else (int(space.low) if space.integer else space.low))
 
 
-def defaults(component: ComponentSpace) -> dict[str, Any]:
-    """The fixed fields; a validation of the rest is up to the component's defaults."""
+def fixed(component: ComponentSpace) -> dict[str, Any]:
+    """The fields with one value."""
     return {name: space.value for name, space in component.fields.items() if isinstance(space, Fixed)}
 
 
@@ -80,7 +80,7 @@ class Chooser:
     def encoders(self, modality: str, named: Sequence[ComponentSpace]) -> tuple[ComponentSpace, ...]:
         """Candidates for the inputs of a modality."""
         entries = [e for e in self._registry.all("encoder") if _as(Encoder, e).modality == modality]
-        return self._pick(entries, named, f"encoder for {modality}")
+        return self._pick("encoder", entries, named, f" for {modality}")
 
     def fusions(self, named: Sequence[ComponentSpace], needs: str, inputs: int) -> tuple[ComponentSpace, ...]:
         """Candidates that give what the task needs; with one input only the default."""
@@ -91,7 +91,7 @@ class Chooser:
                 entries.append(entry)
             else:
                 self.left_out[f"fusion {entry.name}"] = f"it gives {' or '.join(sorted(gives))}, the task needs {needs}"
-        chosen = self._pick(entries, named, "fusion")
+        chosen = self._pick("fusion", entries, named)
         if inputs == 1 and not named and len(chosen) > 1:
             self.left_out.update({f"fusion {c.name}": "there is one input, nothing to fuse" for c in chosen[1:]})
             chosen = chosen[:1]
@@ -105,12 +105,13 @@ class Chooser:
         Raises:
             RecipeError: If a remedy has no loss, or contradicts the named losses.
         """
+        for component in named:
+            if kind not in self._registry.get("loss", component.name).targets:
+                raise RecipeError(f"model.loss: {component.name!r} does not fit task {self._context.task!r}")
         entries = []
         for entry in self._registry.all("loss"):
             if kind in _as(Loss, entry).targets:
                 entries.append(entry)
-            elif any(c.name == entry.name for c in named):
-                raise RecipeError(f"model.loss: {entry.name!r} does not fit task {self._context.task!r}")
             else:
                 self.left_out[f"loss {entry.name}"] = f"the task is {self._context.task}"
         if named:
@@ -123,13 +124,15 @@ class Chooser:
         self, entries: list[Entry], named: Sequence[ComponentSpace], remedies: Sequence[str], imbalance: float
     ) -> list[LossChoice]:
         """The recipe's losses, each its own remedy; plain ones also on resampled rows if the recipe wants that."""
-        picked = self._pick(entries, named, "loss")
-        remedy = {entry.name: _as(Loss, entry).remedy or PLAIN for entry in entries}
-        plain = [LossChoice(key=c.name, component=c, remedy=remedy[c.name.rpartition(":")[2]]) for c in picked]
-        resampled = [_resampled(choice.component) for choice in plain if choice.remedy == PLAIN]
+        picked = self._pick("loss", entries, named)
+        own = [
+            LossChoice(key=c.name, component=c, remedy=self._registry.get("loss", c.name).remedy or PLAIN)
+            for c in picked
+        ]
+        resampled = [_resampled(choice.component) for choice in own if choice.remedy == PLAIN]
         if RESAMPLE in remedies:
-            return resampled if PLAIN not in remedies else [*plain, *resampled]
-        return [*plain, *resampled] if AUTO in remedies and self._imbalanced(imbalance) else plain
+            return resampled if PLAIN not in remedies else [*own, *resampled]
+        return [*own, *resampled] if AUTO in remedies and self._imbalanced(imbalance) else own
 
     def _losses_by_remedy(self, entries: list[Entry], remedies: Sequence[str], imbalance: float) -> list[LossChoice]:
         """The suited losses of each remedy; of a remedy the preferred one, of plain losses all when searching."""
@@ -142,14 +145,14 @@ class Chooser:
         choices: list[LossChoice] = []
         for remedy in remedies:
             if remedy == RESAMPLE:
-                choices += [_resampled(c) for c in self._pick(by_remedy.get(PLAIN, []), (), "loss")[:1]]
+                choices += [_resampled(c) for c in self._pick("loss", by_remedy.get(PLAIN, []))[:1]]
             elif remedy not in by_remedy:
                 raise RecipeError(
                     f"imbalance: no loss with remedy {remedy!r} fits task {self._context.task!r} "
                     f"(there are: resample, {', '.join(sorted(by_remedy))})"
                 )
             else:
-                picked = self._pick(by_remedy[remedy], (), "loss")
+                picked = self._pick("loss", by_remedy[remedy])
                 picked = picked if remedy == PLAIN else picked[:1]
                 choices += [LossChoice(key=c.name, component=c, remedy=remedy) for c in picked]
         return choices
@@ -162,12 +165,15 @@ class Chooser:
             return False
         return True
 
-    def _pick(self, entries: list[Entry], named: Sequence[ComponentSpace], what: str) -> tuple[ComponentSpace, ...]:
+    def _pick(
+        self, kind: str, entries: list[Entry], named: Sequence[ComponentSpace] = (), of: str = ""
+    ) -> tuple[ComponentSpace, ...]:
         """The named components, or all suited ones, the preferred first; one of them when nothing is searched."""
+        what = f"{kind}{of}"
         if named:
-            picked = [(c, self._registry.get(c_kind(entries, what), c.name)) for c in named]
+            picked = [(c, self._registry.get(kind, c.name)) for c in named]
             for component, cls in picked:
-                reason = self._unsuited(cls, defaults(component))
+                reason = self._unsuited(cls, fixed(component))
                 if reason:
                     raise RecipeError(f"{what}: {component.name!r} does not fit: {reason}")
         else:
@@ -177,7 +183,7 @@ class Chooser:
                 if reason:
                     self.left_out[f"{what} {entry.name}"] = reason
                 else:
-                    picked.append((ComponentSpace(name=entry.name), entry.cls))
+                    picked.append((ComponentSpace(name=self._registry.unique_name(entry)), entry.cls))
         if not picked:
             reasons = "; ".join(f"{k}: {v}" for k, v in self.left_out.items() if k.startswith(what))
             raise RecipeError(f"no {what} is left ({reasons or 'none is installed'})")
@@ -200,18 +206,15 @@ def _resampled(component: ComponentSpace) -> LossChoice:
     return LossChoice(key=f"{component.name}+{RESAMPLE}", component=component, sampling="over", remedy=RESAMPLE)
 
 
-def c_kind(entries: Sequence[Entry], what: str) -> str:
-    """The kind that `what` speaks of ("encoder for text" → "encoder")."""
-    return entries[0].kind if entries else what.split()[0]
-
-
 def _as(base: type[Any], entry: Entry) -> Any:
     assert issubclass(entry.cls, base)
     return entry.cls
 
 
-def task_space(task: Task, named: Mapping[str, Space], searching: bool) -> ComponentSpace:
+def task_space(task: Task, named: Mapping[str, Space], searching: bool, registry: Registry) -> ComponentSpace:
     """The task with its head's ranges; what the recipe or the target fixed stays as it is."""
     given = task.config.model_dump(mode="json", exclude_unset=True)
     fields: dict[str, Space] = {name: Fixed(value=value) for name, value in given.items()}
-    return ComponentSpace(name=task.name, fields=ranges(type(task.config), {**fields, **named}, searching))
+    entry = registry.entry_of(type(task))
+    name = registry.unique_name(entry) if entry else task.name
+    return ComponentSpace(name=name, fields=ranges(type(task.config), {**fields, **named}, searching))

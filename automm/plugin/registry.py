@@ -220,14 +220,20 @@ class Registry:
             if not self.entries[kind]:
                 raise PluginError("\n".join([f"no {kind} is installed", *self.absent]))
 
+    def entry_of(self, cls: type) -> Entry | None:
+        """The entry of a class (or of the class it was realised from); None if it is not registered."""
+        known = {entry.cls: entry for entry in self.all()}
+        return next((known[base] for base in cls.__mro__ if base in known), None)
+
     def owner(self, cls: type) -> Owner | None:
-        """Who registered a class (or the class it was realised from)."""
-        for names in self.entries.values():
-            for entries in names.values():
-                for entry in entries:
-                    if issubclass(cls, entry.cls):
-                        return entry.owner
-        return None
+        """Who registered a class."""
+        entry = self.entry_of(cls)
+        return entry.owner if entry else None
+
+    def unique_name(self, entry: Entry) -> str:
+        """The name by which `get` finds this entry and no other: `owner:name` where plugins share the name."""
+        same = self.entries[entry.kind][entry.name]
+        return entry.name if len(same) == 1 else _owned(same)[same.index(entry)]
 
 
 def _owned(entries: Sequence[Entry]) -> list[str]:

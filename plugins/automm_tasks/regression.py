@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from automm.api import Claim, ColumnProfile, DataError, Decoder, Metric, TargetInfo, Tune, is_null, parse_number, torch
+from automm.api import Claim, ColumnProfile, DataError, Decoder, Metric, TargetInfo, is_null, parse_number, torch
 from automm_tasks import metrics
 from automm_tasks.base import HeadTask, filled, missing, only_column, refuse, shown
 from automm_tasks.decoders import Number
@@ -28,7 +28,7 @@ class Regression(HeadTask):
     class Config(HeadTask.Config):
         """Settings of regression."""
 
-        transform: Annotated[Literal["auto", "none", "log1p"], Tune(choices=["none", "log1p"])] = "auto"
+        transform: Literal["auto", "none", "log1p"] = "auto"
         """What the model learns: the number, or log(1 + number) for targets without negatives; `auto` chooses the
         logarithm where the training rows are heavily skewed to the right."""
 

@@ -76,7 +76,7 @@ def test_files_of_the_run_folder(quickstart):
     folder, _ = quickstart
     documented = {name.rstrip("/") for cells in rows("run-folder.md", "# The run folder") for name in names(cells[0])}
     found = {path.name for path in (folder / "runs" / "quickstart").iterdir()}
-    assert found | {"bad_rows.csv", "bad_rows.jsonl"} == documented
+    assert found | {"bad_rows.csv", "bad_rows.jsonl", "export"} == documented
 
 
 def test_components_page_is_fresh():

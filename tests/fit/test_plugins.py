@@ -254,6 +254,10 @@ def test_same_name_in_two_plugins(folder):
     done = run("plan", "r.yaml", cwd=folder)
     assert done.code == 0, done.err
     assert "fusion     mine:concat" in done.out
+    write(folder, PLUGIN.replace("class Mine", "class Concat").replace("(Mine)", "(Concat)"), "")
+    done = run("plan", "r.yaml", cwd=folder)  # names no fusion: the default is one of the two
+    assert done.code == 0, done.err
+    assert "fusion     fusion:concat" in done.out
 
 
 @pytest.mark.parametrize(

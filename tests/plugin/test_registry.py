@@ -153,3 +153,42 @@ def test_errors_meant_for_the_user_pass_through_hooks():
     plugins.manager.register(Hooks(DataError("stop")), name="p")
     with pytest.raises(DataError, match="stop"):
         plugins.call("automm_callbacks", print, resolved={}, folder="f")
+
+
+def test_subclass_of_another_plugins_component_is_its_own():
+    class Base(Fusion):
+        def __init__(self, config, widths):
+            super().__init__(config, widths)
+
+        def forward(self, inputs):
+            raise AssertionError
+
+    class Derived(Base):
+        pass
+
+    registry, one, two = Registry(), Owner("one", "a", "1"), Owner("two", "b", "1")
+    registry.add(Base, one)
+    registry.add(Derived, two)
+    assert (registry.owner(Base), registry.owner(Derived)) == (one, two)
+    assert registry.owner(type("Unknown", (), {})) is None
+
+
+def test_unique_names_of_components_that_share_a_name():
+    def fusion():
+        class Same(Fusion):
+            def __init__(self, config, widths):
+                super().__init__(config, widths)
+
+            def forward(self, inputs):
+                raise AssertionError
+
+        return Same
+
+    registry = Registry()
+    registry.add(fusion(), Owner("one", "a", "1"))
+    (first,) = registry.all("fusion")
+    assert registry.unique_name(first) == "same"
+    registry.add(fusion(), Owner("one", "b", "1"))
+    names = [registry.unique_name(entry) for entry in registry.all("fusion")]
+    assert names == ["a:same", "b:same"]
+    assert [registry.entry("fusion", name) for name in names] == registry.all("fusion")

@@ -171,9 +171,15 @@ class Amount(_Task):
 class Flat(Exporter):
     makes = "folder"
 
+    def export_package(self, package, folder):
+        raise AssertionError
+
 
 class Onnx(Exporter):
     makes = "graph"
+
+    def export_graph(self, graph, path):
+        raise AssertionError
 
 
 COMPONENTS = [
