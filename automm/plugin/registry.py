@@ -95,8 +95,11 @@ def validate(cls: type[Component]) -> str:
         raise PluginError(f"{where} is abstract; register its subclasses")
     if not cls.name.replace("_", "").replace(".", "").isalnum() or cls.name != cls.name.lower():
         raise PluginError(f"{where}: the name {cls.name!r} must be lower case letters, digits and underscores")
-    if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
-        raise PluginError(f"{where}: Config must inherit from automm.api.Config")
+    needed, inherited = (
+        (base.Config, f"{base.__name__}.Config") if "Config" in vars(base) else (Config, "automm.api.Config")
+    )
+    if not (isinstance(cls.Config, type) and issubclass(cls.Config, needed)):
+        raise PluginError(f"{where}: Config must inherit from {inherited}")
     for attribute in ATTRIBUTES.get(kind, ()):
         if not getattr(cls, attribute, None):
             raise PluginError(f"{where}: set the class attribute `{attribute}`")

@@ -13,7 +13,7 @@ class TrainConfig(Config):
     """Training settings."""
 
     epochs: Annotated[int, Field(ge=1)] = 30
-    """Most passes over the training rows; early stopping usually ends sooner. By default 10 to 60, by number of rows."""
+    """Most passes over the training rows; early stopping usually ends sooner. Default: 10 to 60, by number of rows."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Rows per step, over all processes. By default 16 to 256, by number of rows."""
     learning_rate: Annotated[float, Field(gt=0), Tune(2e-4, 5e-3, log=True)] = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from automm.api import BadCell, BadCells, DataError, Encoder, Fusion, Loss, PluginError, Processor
+from automm.api import BadCell, BadCells, Config, DataError, Encoder, Fusion, Loss, PluginError, Processor
 from automm.plugin.blame import blamed
 from automm.plugin.loader import Plugins
 from automm.plugin.registry import Owner, Registry, kind_of, validate
@@ -192,3 +192,24 @@ def test_unique_names_of_components_that_share_a_name():
     names = [registry.unique_name(entry) for entry in registry.all("fusion")]
     assert names == ["a:same", "b:same"]
     assert [registry.entry("fusion", name) for name in names] == registry.all("fusion")
+
+
+def test_configuration_of_an_encoder_has_the_fields_of_all_encoders():
+    class Bare(Encoder):
+        modality = "text"
+
+        class Config(Config):
+            pass
+
+        @classmethod
+        def processor(cls, config, info):
+            raise AssertionError
+
+        def __init__(self, config, processor):
+            super().__init__(config, processor)
+
+        def forward(self, arrays):
+            raise AssertionError
+
+    with pytest.raises(PluginError, match=r"encoder Bare: Config must inherit from Encoder\.Config"):
+        validate(Bare)
