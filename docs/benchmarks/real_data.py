@@ -62,9 +62,8 @@ def table(lines: list[dict[str, object]]) -> str:
         trials = line["trials"]
         count = sum(trials.values()) if isinstance(trials, dict) else 0
         valid = line["valid"] if isinstance(line["valid"], float) else float("nan")
-        out.append(
-            f"| {line['set']} | {line['metric']} | {shown} | {line['floor']} | {valid:.3f} | {count} | {line['seconds']:.0f} |"
-        )
+        cells = [line["set"], line["metric"], shown, line["floor"], f"{valid:.3f}", count, f"{line['seconds']:.0f}"]
+        out.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(out)
 
 

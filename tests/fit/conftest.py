@@ -22,14 +22,14 @@ def write_table(path: Path, rows: int, seed: int = 0) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["review", "price", "rating", "colour", "verdict"])
-        for _ in range(rows):
+        for number in random.integers(1000, size=rows):
             verdict = random.integers(2)
             told = verdict if random.random() < 0.8 else 1 - verdict
             word = random.choice(WORDS["good" if told else "bad"])
             rated = verdict if random.random() < 0.8 else 1 - verdict
             writer.writerow(
                 [
-                    f"room {random.integers(1000)} was {word} and the {random.choice(['bed', 'view', 'food'])} as expected",
+                    f"room {number} was {word} and the {random.choice(['bed', 'view', 'food'])} as expected",
                     f"{random.normal(50, 10):.2f}",
                     f"{random.normal(4 if rated else 2, 0.5):.1f}",
                     random.choice(["red", "blue", "green"]),

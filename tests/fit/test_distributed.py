@@ -70,7 +70,8 @@ def test_two_nodes(project):
         subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *address, f"--node-rank={rank}", "-m", "automm", "fit",
              str(recipe), "--out", "run"],
-            cwd=project, env={**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=project, env={**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         for rank in (0, 1)
     ]  # fmt: skip
@@ -81,9 +82,7 @@ def test_two_nodes(project):
 
 def test_failure_on_one_rank_fails_the_trial_on_all_and_the_study_goes_on(project):
     (project / "fragile.py").write_text(FAILING, "utf-8")
-    recipe = write_recipe(
-        project, "plugins: [fragile.py]\nmodel: {fusion: [fragile, concat]}\nsearch: {trials: 6}\n"
-    )
+    recipe = write_recipe(project, "plugins: [fragile.py]\nmodel: {fusion: [fragile, concat]}\nsearch: {trials: 6}\n")
     done = automm("fit", recipe, "--out", "run", "--nproc", "2", cwd=project)
     assert done.returncode == 0, done.stderr
     trials = events(project / "run", "trial")

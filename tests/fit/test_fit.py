@@ -7,10 +7,11 @@ import json
 
 import numpy as np
 import pytest
-from fit.conftest import automm, events, summary, write_recipe, write_table
 from sklearn.metrics import accuracy_score
 
 import automm as library
+from fit.commands import run
+from fit.conftest import events, summary, write_recipe, write_table
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +20,14 @@ def fitted(tmp_path_factory):
     write_table(folder / "train.csv", 240)
     write_table(folder / "test.csv", 60, seed=1)
     recipe = write_recipe(folder, "search: {trials: 3}\nmetric: roc_auc\n")
-    done = automm("fit", recipe, "--out", "run", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", "--json", cwd=folder)
+    assert done.code == 0, done.err
     return folder, done
 
 
 def test_summary_and_standard_output_agree(fitted):
     folder, done = fitted
-    assert json.loads(done.stdout) == summary(folder / "run")
+    assert json.loads(done.out) == summary(folder / "run")
     found = summary(folder / "run")
     assert found["status"] == "ok"
     assert found["metric"] == "roc_auc"
@@ -44,8 +45,8 @@ def test_baselines_are_reported_per_modality(fitted):
 
 def test_package_predicts_what_the_summary_claims(fitted):
     folder, _ = fitted
-    done = automm("predict", "run/package", "test.csv", "-o", "out.csv", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run("predict", "run/package", "test.csv", "-o", "out.csv", cwd=folder)
+    assert done.code == 0, done.err
     with (folder / "out.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (folder / "test.csv").open(encoding="utf-8") as file:
@@ -60,9 +61,9 @@ def test_package_predicts_what_the_summary_claims(fitted):
 
 def test_evaluate_agrees_with_the_summary(fitted):
     folder, _ = fitted
-    done = automm("evaluate", "run/package", "test.csv", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    found, told = json.loads(done.stdout)["metrics"], summary(folder / "run")["test"]
+    done = run("evaluate", "run/package", "test.csv", "--json", cwd=folder)
+    assert done.code == 0, done.err
+    found, told = json.loads(done.out)["metrics"], summary(folder / "run")["test"]
     assert found["roc_auc"] == pytest.approx(told["roc_auc"], abs=1e-4)
     assert found["log_loss"] == pytest.approx(told["log_loss"], abs=1e-4)
 
@@ -80,8 +81,8 @@ def test_python_predicts_dicts_with_missing_cells(fitted):
 def test_same_command_again_repeats_nothing(fitted):
     folder, _ = fitted
     before = [event["name"] for event in events(folder / "run", "trial")]
-    done = automm("fit", "reviews.yaml", "--out", "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", "reviews.yaml", "--out", "run", cwd=folder)
+    assert done.code == 0, done.err
     assert [event["name"] for event in events(folder / "run", "trial")] == before
     assert events(folder / "run", "started")[-1]["resumed"] is True
 
@@ -89,16 +90,16 @@ def test_same_command_again_repeats_nothing(fitted):
 def test_larger_budget_goes_on(fitted):
     folder, _ = fitted
     recipe = write_recipe(folder, "search: {trials: 4}\nmetric: roc_auc\n")
-    done = automm("fit", recipe, "--out", "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=folder)
+    assert done.code == 0, done.err
     assert [event["name"] for event in events(folder / "run", "trial")] == ["0", "1", "2", "3"]
 
 
 def test_same_seed_gives_identical_numbers(project):
     recipe = write_recipe(project, "search: {trials: 2}\n")
     for out in ("a", "b"):
-        done = automm("fit", recipe, "--out", out, "--quiet", cwd=project)
-        assert done.returncode == 0, done.stderr
+        done = run("fit", recipe, "--out", out, "--quiet", cwd=project)
+        assert done.code == 0, done.err
     one, two = summary(project / "a"), summary(project / "b")
     assert one["best"] == two["best"]
     assert one["valid"] == two["valid"]
@@ -107,27 +108,27 @@ def test_same_seed_gives_identical_numbers(project):
 
 def test_missed_gate_keeps_the_package(project):
     recipe = write_recipe(project, 'require: {accuracy: ">= 0.999", size_mb: "<= 100"}\n')
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 8
-    assert "error: require: accuracy >= 0.999" in done.stderr
-    assert "size_mb" not in done.stderr.splitlines()[-1]
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 8
+    assert "error: require: accuracy >= 0.999" in done.err
+    assert "size_mb" not in done.err.splitlines()[-1]
     assert summary(project / "run")["status"] == "gate_missed"
     assert (project / "run" / "package" / "automm.json").exists()
 
 
 def test_dry_run_trains_nothing(project):
-    done = automm("fit", write_recipe(project), "--out", "run", "--dry-run", cwd=project)
-    assert done.returncode == 0, done.stderr
-    assert "encoder    text: ngram" in done.stdout
+    done = run("fit", write_recipe(project), "--out", "run", "--dry-run", cwd=project)
+    assert done.code == 0, done.err
+    assert "encoder    text: ngram" in done.out
     assert not (project / "run").exists()
 
 
 def test_plan_estimates_time(project):
-    done = automm("plan", write_recipe(project), "-o", "plan.json", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("plan", write_recipe(project), "-o", "plan.json", cwd=project)
+    assert done.code == 0, done.err
     estimate = json.loads((project / "plan.json").read_text("utf-8"))["estimate"]
     assert 0 < estimate["epoch"] < estimate["trial"] < estimate["total"]
-    assert "estimate" in done.stdout
+    assert "estimate" in done.out
 
 
 @pytest.mark.parametrize(
@@ -136,10 +137,10 @@ def test_plan_estimates_time(project):
 )
 def test_other_targets(project, task, target, metric, floor):
     recipe = write_recipe(
-        project, f"task: {task}\nmetric: {metric}\n", "data: {train: train.csv, test: test.csv}\ntarget: %s\n" % target
+        project, f"target: {target}\ntask: {task}\nmetric: {metric}\n", "data: {train: train.csv, test: test.csv}\n"
     )
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 0, done.err
     assert summary(project / "run")["test"][metric] > floor
 
 
@@ -149,8 +150,8 @@ def test_imbalance_remedies_are_each_fitted_without_a_search(project):
     rare = [row for row in rows[1:] if row.endswith("return")][:20]
     (project / "train.csv").write_text("\n".join([rows[0], *keep, *rare]) + "\n", "utf-8")
     recipe = write_recipe(project, "imbalance: auto\nmetric: macro_f1\n")
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 0, done.err
     plan = json.loads((project / "run" / "plan.json").read_text("utf-8"))
     remedies = [choice["remedy"] for choice in plan["candidates"]["loss"]]
     assert remedies == ["none", "focal", "weights", "resample"]

@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
-from fit.conftest import ENVIRONMENT, automm, events, summary, write_recipe
+
+from fit.commands import run
+from fit.conftest import ENVIRONMENT, events, summary, write_recipe, write_table
 
 SEARCH = "search: {trials: 4}\ntrain: {epochs: 12, batch_size: 16}\n"
 BASE = "data: {train: train.csv, test: test.csv}\ntarget: verdict\n"
@@ -35,41 +37,39 @@ def events_so_far(project, kind):
     return [line for line in text.splitlines() if f'"event": "{kind}"' in line]
 
 
-@pytest.mark.parametrize("epochs", [2, 15, 30])
-def test_killed_run_goes_on_without_lost_or_doubled_trials(project, epochs):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_table(folder / "train.csv", 240)
+    write_table(folder / "test.csv", 60, seed=1)
+    assert run("fit", write_recipe(folder, SEARCH, BASE), "--out", "run", cwd=folder).code == 0
+    return summary(folder / "run")
+
+
+@pytest.mark.parametrize("epochs", [2, 25])
+def test_killed_run_goes_on_as_if_undisturbed(project, undisturbed, epochs):
     recipe = write_recipe(project, SEARCH, BASE)
     process = start(recipe, project)
     wait_for(project, "epoch", epochs, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done_before = [event["name"] for event in events(project / "run", "trial")]
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 0, done.err
     names = [event["name"] for event in events(project / "run", "trial")]
-    assert names == ["0", "1", "2", "3"]
+    assert names == ["0", "1", "2", "3"]  # none lost, none doubled
     assert names[: len(done_before)] == done_before
-    assert sum(summary(project / "run")["trials"].values()) == 4
+    found = summary(project / "run")
+    assert found["trials"] == undisturbed["trials"]
+    assert found["best"] == undisturbed["best"]
+    assert found["test"] == undisturbed["test"]
 
 
-def test_killed_and_resumed_gives_what_an_undisturbed_run_gives(project):
-    recipe = write_recipe(project, SEARCH, BASE)
-    process = start(recipe, project)
-    wait_for(project, "epoch", 20, process)
-    process.kill()
-    process.communicate()
-    assert automm("fit", recipe, "--out", "run", cwd=project).returncode == 0
-    assert automm("fit", recipe, "--out", "calm", cwd=project).returncode == 0
-    one, two = summary(project / "run"), summary(project / "calm")
-    assert one["best"] == two["best"]
-    assert one["test"] == two["test"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_finishes_with_the_best_so_far(project, number):
+def test_first_signal_finishes_with_the_best_so_far(project):
     recipe = write_recipe(project, "search: {trials: 200}\n", BASE)
     process = start(recipe, project)
     wait_for(project, "trial", 1, process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     found = summary(project / "run")
@@ -91,46 +91,46 @@ def test_second_signal_stops_at_once_and_the_run_can_go_on(project):
 def test_time_budget_is_kept(project):
     recipe = write_recipe(project, "search: {time: 40s}\n", BASE)
     began = time.monotonic()
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 0, done.err
     assert time.monotonic() - began < 1.25 * 40
     assert summary(project / "run")["trials"]["complete"] >= 1
 
 
 def test_other_plan_in_the_run_folder_is_refused(project):
-    assert automm("fit", write_recipe(project, "train: {epochs: 1}\n", BASE), "--out", "run", cwd=project).returncode == 0
+    assert run("fit", write_recipe(project, "train: {epochs: 1}\n", BASE), "--out", "run", cwd=project).code == 0
     changed = write_recipe(project, "train: {epochs: 1}\nseed: 5\n", BASE)
-    done = automm("fit", changed, "--out", "run", cwd=project)
-    assert done.returncode == 10
-    assert "another plan" in done.stderr
+    done = run("fit", changed, "--out", "run", cwd=project)
+    assert done.code == 10
+    assert "another plan" in done.err
 
 
 def test_two_runs_in_one_folder_are_refused(project):
     recipe = write_recipe(project, "search: {trials: 200}\n", BASE)
     process = start(recipe, project)
     wait_for(project, "started", 1, process)
-    done = automm("fit", recipe, "--out", "run", cwd=project)
+    done = run("fit", recipe, "--out", "run", cwd=project)
     process.kill()
     process.communicate()
-    assert done.returncode == 10
-    assert "another run is using" in done.stderr
+    assert done.code == 10
+    assert "another run is using" in done.err
 
 
 def test_torn_last_lines_are_dropped(project):
     recipe = write_recipe(project, "search: {trials: 2}\ntrain: {epochs: 2}\n", BASE)
-    assert automm("fit", recipe, "--out", "run", cwd=project).returncode == 0
+    assert run("fit", recipe, "--out", "run", cwd=project).code == 0
     for name in ("study.journal", "events.jsonl"):
         with (project / "run" / name).open("a", encoding="utf-8") as file:
             file.write('{"op_code": 4, "tri')
-    done = automm("fit", recipe, "--out", "run", cwd=project)
-    assert done.returncode == 0, done.stderr
+    done = run("fit", recipe, "--out", "run", cwd=project)
+    assert done.code == 0, done.err
     assert summary(project / "run")["trials"] == {"complete": 2}
 
 
 def test_full_disk_is_named(project):
     """A file-size limit stands in for a full disk: writing past it fails with an OSError."""
     recipe = write_recipe(project, "train: {epochs: 1}\n", BASE)
-    run = (
+    script = (
         "import errno, os, sys, pathlib\n"
         "real = pathlib.Path.write_bytes\n"
         "def full(self, data):\n"
@@ -143,10 +143,16 @@ def test_full_disk_is_named(project):
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", run], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-c", script],
+        cwd=project,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert done.returncode == 10, done.stderr
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
-    again = automm("fit", recipe, "--out", "run", cwd=project)
-    assert again.returncode == 0, again.stderr
+    again = run("fit", recipe, "--out", "run", cwd=project)
+    assert again.code == 0, again.err
