@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
 from automm.core.component import Component, ModuleComponent
-from automm.core.config import Config, Tune
+from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
 from automm.core.features import Features
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
@@ -61,6 +61,7 @@ __all__ = [
     "ModuleComponent",
     "PluginError",
     "Processor",
+    "RecipePath",
     "TargetInfo",
     "Task",
     "Tune",

@@ -69,6 +69,15 @@ class Tune:
         return hash(repr(self))
 
 
+class RecipePath:
+    """Marks a text field that may name a file or folder.
+
+    What exists relative to the recipe becomes an absolute path; anything else (a hub id, say) stays as it is::
+
+        checkpoint: Annotated[str, RecipePath()] = ""
+    """
+
+
 class Config(pydantic.BaseModel):
     """Base of every component's configuration: frozen, JSON only, unknown keys refused."""
 

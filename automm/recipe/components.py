@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 
-from automm.core.config import Config
+from automm.core.config import Config, RecipePath
 from automm.core.space import Choices, ComponentSpace, Fixed, Range, Space
 from automm.plugin.blame import blamed
 from automm.recipe.problems import unknown
@@ -100,7 +100,7 @@ def _space(walk: Walk, node: Node, config: type[Config], name: str) -> Space | N
         walk.add(node, "takes no range: list the values to search over")
         return None
     if isinstance(node.value, list):
-        whole, message = _value(node, config, name)
+        whole, message = _value(walk, node, config, name)
         lists = [isinstance(item.value, list) for item in node.value]
         if field_types & {list, tuple, set, frozenset, Any}:
             if not message:
@@ -109,7 +109,7 @@ def _space(walk: Walk, node: Node, config: type[Config], name: str) -> Space | N
                 walk.add(node, message)
                 return None
         return _choices(walk, node, config, name)
-    value, message = _value(node, config, name)
+    value, message = _value(walk, node, config, name)
     if message:
         walk.add(node, message)
         return None
@@ -120,7 +120,7 @@ def _choices(walk: Walk, node: Node, config: type[Config], name: str) -> Space |
     values: list[Any] = []
     before = len(walk.problems)
     for item in walk.items(node):
-        value, message = _value(item, config, name)
+        value, message = _value(walk, item, config, name)
         if message:
             walk.add(item, message)
         elif any(value == other and type(value) is type(other) for other in values):
@@ -138,7 +138,7 @@ def _range(walk: Walk, node: Node, config: type[Config], name: str, *, integer: 
     bounds = {}
     for key in ("low", "high"):
         if key in parts:
-            bounds[key], message = _value(parts[key], config, name)
+            bounds[key], message = _value(walk, parts[key], config, name)
             if message or isinstance(bounds[key], bool) or not isinstance(bounds[key], int | float):
                 walk.add(parts[key], message or f"must be a number, not {kind(parts[key])}")
     if len(walk.problems) > before:
@@ -172,7 +172,7 @@ def _range(walk: Walk, node: Node, config: type[Config], name: str, *, integer: 
     return None
 
 
-def _value(node: Node, config: type[Config], name: str) -> tuple[Any, str]:
+def _value(walk: Walk, node: Node, config: type[Config], name: str) -> tuple[Any, str]:
     """The node's value as the field takes it, and what is wrong with it ("" if nothing).
 
     A number that the field does not take is tried as a whole number (1e3) and as text (`precision: 32`).
@@ -185,8 +185,21 @@ def _value(node: Node, config: type[Config], name: str) -> tuple[Any, str]:
         tries.append(node.text)
     for candidate in tries:
         if not _invalid(config, {name: candidate}, (name,)):
-            return candidate, ""
+            return _located(walk, config, name, candidate)
     return value, _invalid(config, {name: value}, (name,))
+
+
+def _located(walk: Walk, config: type[Config], name: str, value: Any) -> tuple[Any, str]:
+    """A `RecipePath` field's value as an absolute path, if it names something relative to the recipe."""
+    marked = any(isinstance(mark, RecipePath) for mark in config.model_fields[name].metadata)
+    if not marked or not isinstance(value, str):
+        return value, ""
+    path = walk.folder / value
+    if value and path.exists():
+        return str(path.resolve()), ""
+    if value.startswith(("./", "../", "/")):
+        return value, f"{value} does not exist (paths start at the recipe's folder)"
+    return value, ""
 
 
 def _invalid(config: type[Config], values: Mapping[str, Any], place: tuple[str, ...]) -> str:

@@ -196,6 +196,8 @@ def _fit(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "The number of training batches", UserWarning)
+        # Frozen encoders are in eval mode on purpose.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
         trainer = L.Trainer(
             max_epochs=train["epochs"],
             accelerator=where.type,

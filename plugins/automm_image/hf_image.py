@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from automm.api import Context, DataError, Encoder, Features, InputInfo, Processor, Tune, nn, torch
+from automm.api import ADAPT, Context, DataError, Encoder, Features, InputInfo, Processor, RecipePath, Tune, nn, torch
 from automm_image.checkpoint import find_checkpoint, read_preparation
 from automm_image.pixels import Pixels
 
@@ -26,12 +26,12 @@ class HfImage(Encoder):
     class Config(Encoder.Config):
         """The checkpoint and what is taken from it."""
 
-        checkpoint: str = ""
+        checkpoint: Annotated[str, RecipePath()] = ""
         """Folder, or name on the hub ("facebook/dinov2-small")."""
         pooling: Annotated[Literal["cls", "mean", "tokens"], Tune(choices=["cls", "mean"])] = "cls"
         """`cls`: the class token, or the mean where the architecture has none; `mean`: of all patches; `tokens`: all
         patches, for a fusion that attends to them."""
-        adapt: Annotated[str, Field(pattern=r"^(none|full|last_[1-9][0-9]*)$")] = "last_2"
+        adapt: Annotated[str, Field(pattern=ADAPT)] = "last_2"
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from automm.api import Context, Encoder, Features, InputInfo, PluginError, Processor, nn
+from automm.api import ADAPT, Context, Encoder, Features, InputInfo, PluginError, Processor, RecipePath, nn
 from automm_text.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class HfText(Encoder):
     class Config(Encoder.Config):
         """Fields of the pretrained text encoder."""
 
-        checkpoint: str = ""
+        checkpoint: Annotated[str, RecipePath()] = ""
         """A folder (relative to the recipe), or a hub id such as `sentence-transformers/all-MiniLM-L6-v2`."""
         pooling: Literal["mean", "cls", "attention", "none"] = "mean"
         """How tokens become one vector: their mean, the first one, learned attention; `none` keeps them all."""
         max_length: Annotated[int, Field(ge=4)] = 256
         """Most tokens of a text; longer ones are cut off."""
-        adapt: Annotated[str, Field(pattern=r"^(none|full|last_[1-9][0-9]*)$")] = "last_2"
+        adapt: Annotated[str, Field(pattern=ADAPT)] = "last_2"
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
         @model_validator(mode="after")
