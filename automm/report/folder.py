@@ -91,6 +91,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise StorageError(f"another run is using {path}; wait for it, or choose another --out") from None
         self._log = path / "events.jsonl"
         self._mend()

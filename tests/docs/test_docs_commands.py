@@ -63,7 +63,7 @@ def test_continuous_integration_runs_the_readme_command():
     )  # fmt: skip
     expected = re.search(r"<!-- command: tests -->\n```sh\n(.*?)\n```", text("README.md"), re.S)[1]
     assert done.stdout == expected
-    assert expected.endswith('pytest -m "not slow"')
+    assert 'pytest -m "not slow"' in expected
 
 
 def test_constraints_pin_what_is_installed_and_nothing_local():

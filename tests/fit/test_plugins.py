@@ -117,7 +117,7 @@ def test_plugin_file_that_cannot_be_loaded(folder, plugin, said):
         (
             broken("self.width = 4", "self.width = 5"),
             r"fusion 'mine' must give tokens \[batch, time, 5\] \(its width\) and a mask \[batch, time\]; "
-            r"it gave \[32, 1, 4\] and \[32, 1\]",
+            r"it gave \[16, 1, 4\] and \[16, 1\]",
         ),
         (
             broken("return Features.vector(sum", "return (sum"),
@@ -126,11 +126,11 @@ def test_plugin_file_that_cannot_be_loaded(folder, plugin, said):
         (broken('reduction="none")', 'reduction="none") / 0'), r"the training loss became (inf|nan)"),
         (
             broken('reduction="none")', 'reduction="mean")'),
-            r"loss 'my_loss' must give one value per row, \[32\]; it gave \[\]",
+            r"loss 'my_loss' must give one value per row, \[16\]; it gave \[\]",
         ),
         (
             broken('return nn.functional.cross_entropy(output, target, reduction="none")', "return None"),
-            r"loss 'my_loss' must give one value per row, \[32\]; it gave NoneType",
+            r"loss 'my_loss' must give one value per row, \[16\]; it gave NoneType",
         ),
         (
             broken("nn.functional.cross_entropy(output,", "nn.functional.cross_entropy(output[:3],"),
