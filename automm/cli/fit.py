@@ -73,7 +73,9 @@ def outcome(summary: dict[str, object]) -> list[str]:
     lines = [f"{name:<24} valid {metric} {_number(value)}" for name, value in baselines.items()]
     best = summary["best"]
     assert isinstance(best, dict)
-    lines.append(f"{'winner: trial ' + str(best['name']):<24} valid {metric} {_number(valid.get(metric))}")
+    names = [str(member["name"]) for member in best["members"]]
+    winner = f"ensemble of {len(names)}" if len(names) > 1 else f"trial {names[0]}" if names[0].isdigit() else names[0]
+    lines.append(f"{'winner: ' + winner:<24} valid {metric} {_number(valid.get(metric))}")
     if test:
         lines.append(f"{'':<24} test  " + ", ".join(f"{k} {_number(v)}" for k, v in test.items()))
     lines.append(f"package: {summary['package']} ({summary['size_mb']} MB, {summary['latency_ms']} ms per row)")
