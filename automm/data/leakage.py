@@ -23,6 +23,11 @@ BLOCK = 2**20
 Part = tuple[Table, np.ndarray]
 """A table and the row numbers that belong to the part."""
 
+ROWS_PER_VALUE = 20
+"""A column whose values come at least so often, each with one class only, gives the target away."""
+MANY = 20
+"""From so many different target values on, equality in half of the rows is no accident."""
+
 
 def leakage_warnings(
     train: Part, others: Mapping[str, Part], inputs: Sequence[InputInfo], target: Sequence[str]
@@ -75,7 +80,9 @@ def _texts(cells: Sequence[Any]) -> list[str | None]:
 
 
 def _gives_away(cells: list[str | None], answers: list[str | None]) -> str | None:
-    """How a column determines the target: "equals", "renames" (one value per class) or "rescales" it."""
+    """How a column determines the target: it "equals", "renames" (one value per class), "determines" (every value goes
+    with one class), "mostly equals" or "rescales" it.
+    """
     pairs = [
         (cell, answer) for cell, answer in zip(cells, answers, strict=True) if cell is not None and answer is not None
     ]
@@ -88,6 +95,11 @@ def _gives_away(cells: list[str | None], answers: list[str | None]) -> str | Non
     # Where every value occurs once, any two columns correspond one to one.
     if len(different) == len(classes) == len({cell for cell, _ in different}) and len(classes) <= len(pairs) / 2:
         return "renames"
+    values = {cell for cell, _ in different}
+    if len(different) == len(values) <= len(pairs) / ROWS_PER_VALUE:
+        return "determines"
+    if len(classes) > MANY and sum(cell == answer for cell, answer in pairs) > len(pairs) / 2:
+        return "mostly equals"
     numbers = [(parse_number(cell), parse_number(answer)) for cell, answer in pairs]
     if len(classes) > 2 and all(a is not None and b is not None for a, b in numbers):
         x, y = np.array(numbers, float).T

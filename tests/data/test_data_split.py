@@ -190,3 +190,18 @@ def test_rows_and_files_on_both_sides(tmp_path):
         "column 'photo': 1 test files have the same content as a training file (10.png is 0.png, …)"
     ]
     assert look(test=rows)[0] == "1 of 2 test rows have the same inputs as a training row (50.0%)"
+
+
+def test_columns_that_determine_or_mostly_equal_the_target_are_named(tmp_path):
+    random = np.random.default_rng(0)
+    rows = []
+    for grade, hours, other in zip(
+        random.integers(4, size=200), random.integers(200, size=200), range(200), strict=True
+    ):
+        rows.append([grade, hours, other % 4, "yes" if grade > 1 else "no", min(hours, 150)])
+    table = table_of(tmp_path, ["grade", "hours", "other", "passed", "capped"], rows)
+    columns = [InputInfo("g", "grid", ("grade", "hours", "other"))]
+    (found,) = leakage_warnings(whole(table), {}, columns, ["passed"])
+    assert found.startswith("column 'grade' determines the target 'passed'")
+    (found,) = leakage_warnings(whole(table), {}, columns, ["capped"])
+    assert found.startswith("column 'hours' mostly equals the target 'capped'")
