@@ -59,6 +59,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
         maximize=maximize,
         candidates=candidates,
         searching=searching,
+        drop_modalities=recipe.search is not None and recipe.search.baselines,
         trials=_trials(recipe, remedies),
         time=recipe.search.time if recipe.search else None,
         seed=recipe.seed,

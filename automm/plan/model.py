@@ -72,6 +72,7 @@ class Plan(_Frozen):
         maximize: Whether larger is better.
         candidates: The search space.
         searching: Whether fields are searched; otherwise defaults are fitted once (per imbalance remedy).
+        drop_modalities: Whether trials may do without a modality.
         trials: Most trials; None: as many as the time allows.
         time: Wall-clock seconds; None: no limit.
         seed: Seed of everything.
@@ -91,6 +92,7 @@ class Plan(_Frozen):
     maximize: bool
     candidates: Candidates
     searching: bool
+    drop_modalities: bool = True
     trials: int | None
     time: float | None
     seed: int
@@ -109,6 +111,14 @@ class Plan(_Frozen):
         for item in self.inputs:
             found[item.modality] = (*found.get(item.modality, ()), item.slug)
         return found
+
+    def droppable(self) -> tuple[str, ...]:
+        """Modalities that a trial may do without: from three on, when searching and not told otherwise.
+
+        With two, leaving one out is a baseline. A costly modality that adds little would else slow down every trial.
+        """
+        names = tuple(self.modalities())
+        return names if self.searching and self.drop_modalities and len(names) > 2 else ()
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -130,6 +140,8 @@ class Plan(_Frozen):
         for group, encoders in self.candidates.encoders.items():
             out.append(f"encoder    {group}: {_listed(encoders)}")
         out.append(f"fusion     {_listed(self.candidates.fusion)}")
+        if self.droppable():
+            out.append(f"without    nothing, {', '.join(self.droppable())}")
         out.append("loss       " + "; ".join(_described(c.key, c.component) for c in self.candidates.loss))
         fixed = ComponentSpace(name="", fields=self.candidates.train)
         out.append(f"train      {_described('', fixed).strip() or 'defaults'}")

@@ -88,7 +88,7 @@ class SearchSpec(_Frozen):
         trials: Most trials; None: as many as the time allows.
         time: Wall-clock seconds for everything, export included; None: no limit.
         storage: Optuna storage URL; None: a journal file in the run folder.
-        baselines: Train each modality alone as well.
+        baselines: Train each modality alone as well, and let trials leave one of three or more out.
         ensemble: Average several models where that pays.
     """
 

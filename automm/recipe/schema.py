@@ -150,7 +150,10 @@ def recipe_schema(registry: Registry) -> Schema:
                             },
                         ),
                         "storage": _say("URL of a study shared by several jobs.", {"type": "string", "pattern": "://"}),
-                        "baselines": _say("Train each modality alone as well.", {"type": "boolean"}),
+                        "baselines": _say(
+                            "Train each modality alone as well, and let trials leave one of three or more out.",
+                            {"type": "boolean"},
+                        ),
                         "ensemble": _say("Average several models where that pays.", {"type": "boolean"}),
                     }
                 ),

@@ -31,6 +31,10 @@ class Trial(Protocol):
         """A number between two bounds."""
 
 
+NOTHING = "nothing"
+"""The choice of `without` that keeps every modality."""
+
+
 class Preferred:
     """Answers every question of `resolve` with the first candidate and the fields' defaults: the default trial.
 
@@ -62,14 +66,16 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
         Plain JSON without choices left.
     """
     c = plan.candidates
+    without = _choose("without", {NOTHING: None, **{name: name for name in plan.droppable()}}, trial)
+    inputs = [item for item in plan.inputs if item.modality != without]
     encoders = {
-        group: _component("encoder", f"encoder.{group}", options, registry, trial)
-        for group, options in c.encoders.items()
+        group: _component("encoder", f"encoder.{group}", c.encoders[group], registry, trial)
+        for group in dict.fromkeys(item.group for item in inputs)
     }
     loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
     return {
         "task": _fields("task", "task", c.task, registry, trial),
-        "encoders": {item.slug: encoders[item.group] for item in plan.inputs},
+        "encoders": {item.slug: encoders[item.group] for item in inputs},
         "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
         "loss": _fields("loss", f"loss.{loss.key}", loss.component, registry, trial),
         "sampling": loss.sampling,

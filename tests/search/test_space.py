@@ -147,3 +147,23 @@ def test_one_modality_alone_keeps_everything_else(make_plan, registry):
     assert {key: value for key, value in alone.items() if key != "encoders"} == {
         key: value for key, value in resolved.items() if key != "encoders"
     }
+
+
+def test_of_three_modalities_a_trial_may_leave_one_out(samples, make_plan, registry):
+    plan = make_plan()
+    inputs = tuple(
+        plan.inputs[0].model_copy(update={"name": name, "slug": name, "modality": name})
+        for name in ("words", "pictures", "sounds")
+    )
+    three = plan.model_copy(update={"inputs": inputs})
+    seen = set()
+    for resolved, params in samples(three):
+        left = {"words", "pictures", "sounds"} - set(resolved["encoders"])
+        assert left == {params["without"]} - {"nothing"}
+        seen.add(params["without"])
+    assert seen == {"nothing", "words", "pictures", "sounds"}
+    assert len(first_trials(three, registry)[0][0]["encoders"]) == 3
+    kept = three.model_copy(update={"drop_modalities": False})
+    assert all(len(resolved["encoders"]) == 3 for resolved, _ in samples(kept, 5))
+    two = plan.model_copy(update={"inputs": inputs[:2]})
+    assert all("without" not in params for _, params in samples(two, 5))
