@@ -1,16 +1,19 @@
 """What the runtime adds to a prediction of one row: `python docs/benchmarks/serving.py PACKAGE TABLE.jsonl`.
 
-Prints the median time of `Predictor.predict` on one row, of the processors and ONNX Runtime alone on the same row, and
+Prints the time of a first prediction in a fresh process, the median time of `Predictor.predict` on one row, of the processors and ONNX Runtime alone on the same row, and
 their ratio.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from automm.runtime.media import input_cells
 from automm.runtime.predictor import load
 
 REPEATS = 500
+COLD_STARTS = 5
 
 
 def medians(*calls: Callable[[], object]) -> list[float]:
@@ -30,6 +34,18 @@ def medians(*calls: Callable[[], object]) -> list[float]:
             call()
             found.append(time.perf_counter() - start)
     return [statistics.median(found[REPEATS // 10 :]) for found in times]
+
+
+def cold(package: str, row: dict[str, Any], folder: Path) -> float:
+    """Median seconds from the start of a Python process to its first prediction."""
+    order = json.dumps([package, row, str(folder)])
+    script = "import automm, json, sys; p, r, f = json.loads(sys.argv[1]); automm.load(p).predict(r, folder=f)"
+    times = []
+    for _ in range(COLD_STARTS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", script, order], check=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def main(package: str, table: str, cache: str = ".benchmark-cache") -> None:
@@ -54,6 +70,8 @@ def main(package: str, table: str, cache: str = ".benchmark-cache") -> None:
         return graph(arrays)
 
     whole, alone = medians(lambda: predictor.predict(row, folder=source.folder), bare)
+    first = cold(package, row, source.folder)
+    print(f"fresh process: import, load the package, predict one row {first:.2f} s (median of {COLD_STARTS})")
     print(f"predict {whole * 1e3:.3f} ms, processors + ONNX Runtime {alone * 1e3:.3f} ms, ratio {whole / alone:.2f}")
 
 
