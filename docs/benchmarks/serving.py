@@ -1,7 +1,7 @@
-"""What the runtime adds to a prediction of one row: `python docs/benchmarks/serving.py PACKAGE TABLE.jsonl`.
+"""What the runtime adds to a prediction of one row: `python docs/benchmarks/serving.py PACKAGE TABLE`.
 
-Prints the time of a first prediction in a fresh process, the median time of `Predictor.predict` on one row, of the processors and ONNX Runtime alone on the same row, and
-their ratio.
+Prints the time from the start of a fresh process to its first prediction, the median time of `Predictor.predict` on one
+row, of the processors and ONNX Runtime alone on the same row, and their ratio.
 """
 
 from __future__ import annotations
