@@ -24,7 +24,7 @@ from automm.recipe.model import Recipe
 from automm.recipe.parse import load_with_plugins
 from automm.report.folder import RunFolder, storage_errors, trial_folder, write_json
 from automm.report.progress import progress
-from automm.run import FitOptions, Run, best_of, stop_requests
+from automm.run import FitOptions, Member, Run, best_of, stop_requests
 from automm.search.space import first_trials, single
 from automm.search.study import IDENTITY, Study
 from automm.train.bench import Bench
@@ -80,7 +80,7 @@ def _fit(
     recipe: Recipe, plugins: Plugins, ranks: Ranks, folder: Path, log: RunFolder | None, began: float
 ) -> dict[str, Any]:
     from automm.choose import choose
-    from automm.package.deliver import Member, deliver
+    from automm.package.deliver import deliver
 
     if log is not None:
         resumed = (folder / IDENTITY).exists()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from automm.plan.model import Plan
 from automm.plan.prepare import Prepared
@@ -31,6 +31,20 @@ class FitOptions:
     plugin_files: tuple[Path, ...] = ()
     strict: bool = False
     quiet: bool = False
+
+
+class Member(NamedTuple):
+    """One model of the winner.
+
+    Attributes:
+        name: Trial (or baseline) that it comes from.
+        weight: Its share of the answer.
+        resolved: Its configuration.
+    """
+
+    name: str
+    weight: float
+    resolved: dict[str, Any]
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from automm.plugin.blame import blamed
 from automm.recipe.model import GateSpec
 from automm.report.folder import storage_errors, trial_folder, write_json
 from automm.report.summary import summary_of
-from automm.run import Run
+from automm.run import Member, Run
 from automm.runtime.manifest import FILE
 from automm.train.bench import View
 from automm.train.module import evaluate, measure
@@ -40,20 +40,6 @@ from automm.train.run import device, evaluation_batches, load_weights
 VERIFY_ROWS = 16
 LATENCY_CALLS = 30
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-
-
-class Member(NamedTuple):
-    """One model of the winner.
-
-    Attributes:
-        name: Trial (or baseline) that it comes from.
-        weight: Its share of the answer.
-        resolved: Its configuration.
-    """
-
-    name: str
-    weight: float
-    resolved: dict[str, Any]
 
 
 @dataclass

@@ -12,8 +12,7 @@ import automm
 from automm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from automm.package.deliver import Member
-    from automm.run import Run
+    from automm.run import Member, Run
 
 
 def summary_of(
