@@ -1,5 +1,7 @@
 """Built-in components: image."""
 
+from collections.abc import Callable
+
 from automm.api import hookimpl
 from automm_image.hf_image import HfImage
 from automm_image.modality import Image
@@ -8,6 +10,7 @@ from automm_image.small_cnn import SmallCnn
 
 
 @hookimpl
-def automm_register(register):  # noqa: ANN001, ANN201, D103
+def automm_register(register: Callable[[type], type]) -> None:
+    """Registers the modality, its processor and its encoders."""
     for component in (Image, Pixels, SmallCnn, HfImage):
         register(component)

@@ -1,5 +1,7 @@
 """Built-in components: timeseries."""
 
+from collections.abc import Callable
+
 from automm.api import hookimpl
 from automm_timeseries.inception_time import InceptionTime
 from automm_timeseries.modality import Series
@@ -7,6 +9,7 @@ from automm_timeseries.values import Values
 
 
 @hookimpl
-def automm_register(register):  # noqa: ANN001, ANN201, D103
+def automm_register(register: Callable[[type], type]) -> None:
+    """Registers the modality, its processor and its encoders."""
     for component in (Series, Values, InceptionTime):
         register(component)
