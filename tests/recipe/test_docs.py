@@ -33,6 +33,7 @@ def test_example(example, registry, validator, tmp_path):
     keys = parse_document(example).data
     text = "".join(f"{key}: {value}\n" for key, value in REQUIRED.items() if key not in keys) + example
     (tmp_path / "my_fusion.py").touch()
+    (tmp_path / "minilm").mkdir()
     load_recipe_text(text, tmp_path / "recipe.yaml", registry)
     validator.validate(parse_document(text).data)
 
