@@ -15,8 +15,10 @@ from automm.core.decoder import Decoder
 from automm.core.features import Features
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
+from automm.core.learner import Learner, Rows
 from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
+from automm.core.vectors import VectorEncoder
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
 from automm.plugin.hookspecs import hookimpl
 
@@ -54,6 +56,7 @@ __all__ = [
     "Fusion",
     "Graph",
     "InputInfo",
+    "Learner",
     "Loss",
     "Metric",
     "MissingExtraError",
@@ -62,9 +65,11 @@ __all__ = [
     "PluginError",
     "Processor",
     "RecipePath",
+    "Rows",
     "TargetInfo",
     "Task",
     "Tune",
+    "VectorEncoder",
     "VerificationError",
     "as_text",
     "collate",

@@ -11,6 +11,7 @@ from pydantic import Field
 from automm.core.component import Component, ModuleComponent
 from automm.core.decoder import Decoder
 from automm.core.features import Features
+from automm.core.learner import Learner
 from automm.core.processor import Processor
 from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
 
@@ -76,6 +77,10 @@ class Encoder(ModuleComponent, abstract=True):
     The author writes `processor`, `__init__(config, processor)`, `forward(arrays)` and sets `self.width`. Missing cells
     need no care: the processor puts its blank cell there and automm masks the row's features.
 
+    An encoder that begins with something never trained (fixed descriptors, random convolutions, a frozen checkpoint)
+    writes `extract(arrays)` and `complete(features)` in place of `forward`, and `extracts(config)`. What `extract` gives
+    is computed once per cell; learners that are no networks (boosted trees) read its mean.
+
     Attributes:
         modality: Name of the modality it encodes.
         preference: Without a choice in the recipe the suited encoder with the highest preference is the default.
@@ -109,11 +114,29 @@ class Encoder(ModuleComponent, abstract=True):
         Args:
             arrays: The processor's arrays by name, [batch, …] each.
         """
+        return self.complete(self.extract(arrays))
+
+    @classmethod
+    def extracts(cls, config: Any) -> bool:
+        """Whether nothing before `complete` is trained under this configuration; False if there is no `extract`."""
+        del config
+        return False
+
+    def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
+        """The part that is never trained: arrays [batch, …] → tokens [batch, time, any width]; NaN is "unknown"."""
+        raise NotImplementedError
+
+    def complete(self, features: Features) -> Features:
+        """The trained part: what `extract` gives → features of `self.width`."""
         raise NotImplementedError
 
     def layers(self) -> list[torch.nn.Module]:
         """Its layers from input to output, for `adapt: last_N`; by default its direct children."""
         return list(self.children())
+
+    def fresh(self) -> list[torch.nn.Module]:
+        """What is new on top of pretrained layers: trained whatever `adapt` says, at the full learning rate."""
+        return []
 
     @classmethod
     def pretrained(cls, config: Any) -> bool:
@@ -328,6 +351,6 @@ class Exporter(Component, abstract=True):
 
 
 KINDS: dict[str, type[Component]] = {
-    base.kind: base for base in (Modality, Encoder, Fusion, Loss, Task, Exporter, Processor, Decoder)
+    base.kind: base for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Exporter, Processor, Decoder)
 }
 """Kind name → base class; what `register` accepts."""

@@ -163,13 +163,16 @@ def _checked(component: Encoder | Fusion, given: Any) -> Features:
 
 
 def adapt(encoder: Encoder, how: str) -> None:
-    """Freezes what `adapt` says: `none` everything, `last_N` all but the last N layers, `full` nothing."""
+    """Freezes what `adapt` says: `none` everything, `last_N` all but the last N layers, `full` nothing.
+
+    What the encoder calls fresh is trained in any case.
+    """
     if how == "full":
         return
     encoder.requires_grad_(False)
-    if how.startswith("last_"):
-        for layer in encoder.layers()[-int(how.removeprefix("last_")) :]:
-            layer.requires_grad_(True)
+    layers = encoder.layers()[-int(how.removeprefix("last_")) :] if how.startswith("last_") else []
+    for layer in [*layers, *encoder.fresh()]:
+        layer.requires_grad_(True)
 
 
 def parameter_groups(
@@ -181,7 +184,9 @@ def parameter_groups(
     for slug, choice in resolved["encoders"].items():
         cls = registry.get("encoder", choice["name"])
         if cls.pretrained(cls.Config.model_validate(choice["config"])):
-            pretrained |= {id(parameter) for parameter in model.encoders[slug].parameters()}
+            encoder = cast(Encoder, model.encoders[slug])
+            fresh = {id(parameter) for module in encoder.fresh() for parameter in module.parameters()}
+            pretrained |= {id(parameter) for parameter in encoder.parameters()} - fresh
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for parameter in _trained(model, loss):
         groups.setdefault((id(parameter) in pretrained, parameter.ndim > 1), []).append(parameter)

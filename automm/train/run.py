@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
@@ -205,7 +208,7 @@ def _fit(
             num_nodes=ranks.nodes,
             strategy=strategy,
             precision="bf16-mixed" if half_precision(train["precision"]) else "32-true",
-            callbacks=callbacks,
+            callbacks=[*callbacks, _KeepSignals()],
             logger=logger or False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -219,6 +222,18 @@ def _fit(
             if isinstance(left.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from left
             raise
+
+
+class _KeepSignals(Callback):
+    """Keeps the run's own handling of SIGTERM: Lightning's leaves the process with success in the midst of an epoch."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes the signal back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
