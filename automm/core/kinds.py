@@ -155,6 +155,8 @@ class Fusion(ModuleComponent, abstract=True):
         gives: What it can give: "vector" (time = 1), "tokens", "aligned".
         needs: Which of them the task needs; automm sets it before the first `forward`.
         width: Width of the joint features (set in `__init__`).
+        decisions: For decision-level fusion, how many tokens `forward` gives (set in `__init__`): the task makes a head
+            for each, and the heads' outputs are averaged by `weigh`. 0: one head reads the joint features.
     """
 
     kind = "fusion"
@@ -162,6 +164,7 @@ class Fusion(ModuleComponent, abstract=True):
     preference: ClassVar[float] = 0.0
     needs: str = "vector"
     width: int
+    decisions: int = 0
 
     def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
         del widths
@@ -172,6 +175,15 @@ class Fusion(ModuleComponent, abstract=True):
         """Joins a batch: input name → features, to joint features."""
         raise NotImplementedError
 
+    def weigh(self, joint: Features) -> torch.Tensor:
+        """What each decision counts, [batch, decisions]: a row adds to 1, with 0 where the mask is False.
+
+        Args:
+            joint: What `forward` gave, [batch, decisions, width]; every row has a real token.
+        """
+        mask = joint.mask.to(joint.tokens.dtype)
+        return mask / mask.sum(1, keepdim=True)
+
 
 class Loss(ModuleComponent, abstract=True):
     """Compares output and target, one value per row; weights and reduction belong to automm.
@@ -179,12 +191,16 @@ class Loss(ModuleComponent, abstract=True):
     Attributes:
         targets: The target kinds it accepts ("class", "labels", "number", …).
         remedy: The imbalance remedy it is ("weights", "focal", …), None for a plain loss.
+        metrics: A loss that the recipe does not name is only tried where one of these decides; empty: for any metric.
+        progress: Share of the training that is over, 0 to 1; automm sets it before every step.
     """
 
     kind = "loss"
     targets: ClassVar[frozenset[str]] = frozenset()
     remedy: ClassVar[str | None] = None
+    metrics: ClassVar[frozenset[str]] = frozenset()
     preference: ClassVar[float] = 0.0
+    progress: float = 0.0
 
     def __init__(self, config: Any, target: TargetInfo) -> None:
         del target
@@ -305,8 +321,31 @@ class Task(Component, abstract=True):
         return found
 
     def metrics(self) -> dict[str, Metric]:
-        """The metrics by name, the default first."""
+        """The metrics by name, the default first; computed with `state["decision"]`, if there is one."""
         raise NotImplementedError
+
+    def decide(self, answers: Mapping[str, np.ndarray], target: np.ndarray, metric: str, seed: int) -> dict[str, Any]:
+        """How the winner's answers are best read for a metric: thresholds, say. The answers stay as they are.
+
+        automm stores what it gives as `state["decision"]`; from then on `metrics` and `decoder` go by it.
+
+        Args:
+            answers: The winner's answers on the validation rows.
+            target: Their coded targets.
+            metric: The metric that chose the winner.
+            seed: Of random splits.
+
+        Returns:
+            Plain JSON; empty (the default) to read answers in the usual way. `gain` is by how much the metric rose on
+            validation rows that did not tune it.
+        """
+        del answers, target, metric, seed
+        return {}
+
+    def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
+        """Class (or label) → "rows", "precision", "recall" and "f1", for the report on imbalance; empty if it has none."""
+        del answers, target
+        return {}
 
     def decoder(self) -> Decoder:
         """The torch-free operation that turns answers into what the user reads."""

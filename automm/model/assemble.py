@@ -22,7 +22,7 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: Input slug → encoder.
         fusion: Joins the inputs.
-        head: Joint features → output [batch, size].
+        head: Joint features → output [batch, size]; `Decisions` for a fusion that gives decisions.
         registry: To name the owner of a component that raises.
     """
 
@@ -56,7 +56,12 @@ class MultimodalModel(nn.Module):
         features = self.features(batch)
         with blamed(self._registry, type(self.fusion), "forward"):
             joint = self.fusion(features)
-        return self.head(_checked(self.fusion, joint))  # type: ignore[no-any-return]
+        joint = _checked(self.fusion, joint)
+        if not self.fusion.decisions:
+            return self.head(joint)  # type: ignore[no-any-return]
+        with blamed(self._registry, type(self.fusion), "weigh"):
+            weights = self.fusion.weigh(joint)
+        return self.head(joint, weights)  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> MultimodalModel:
         """As `nn.Module.train`; frozen encoders stay in eval mode (their dropout and statistics are frozen too)."""
@@ -67,10 +72,24 @@ class MultimodalModel(nn.Module):
         return self
 
 
+class Decisions(nn.Module):
+    """One head per decision of the fusion; their outputs are averaged."""
+
+    def __init__(self, heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, joint: Features, weights: Tensor) -> Tensor:
+        """Joint features [batch, decisions, width] and weights [batch, decisions] → output [batch, size]."""
+        tokens = joint.tokens.unbind(1)
+        outputs = [head(Features.vector(token)) for head, token in zip(self.heads, tokens, strict=True)]
+        return (torch.stack(outputs, 1) * weights[:, :, None]).sum(1)
+
+
 class AnswerModel(nn.Module):
     """The graph of a package: the model with the task's answer (softmax, inverse transform) at its end."""
 
-    def __init__(self, model: MultimodalModel, task: Task) -> None:
+    def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
         self.model = model
         self._task = task
@@ -125,13 +144,7 @@ def build_model(
     Raises:
         PluginError: If a component raises, or forgets to set its width.
     """
-    encoders: dict[str, Encoder] = {}
-    for slug, choice in resolved["encoders"].items():
-        cls: type[Encoder] = registry.get("encoder", choice["name"])
-        with blamed(registry, cls, "__init__"):
-            config = cls.Config.model_validate(choice["config"])
-            encoders[slug] = cls(config, processors[slug])
-        adapt(encoders[slug], choice["config"]["adapt"])
+    encoders = build_encoders(resolved, processors, registry)
     widths = {slug: _width(encoder) for slug, encoder in encoders.items()}
     fusion_cls: type[Fusion] = registry.get("fusion", resolved["fusion"]["name"])
     with blamed(registry, fusion_cls, "__init__"):
@@ -139,8 +152,23 @@ def build_model(
     fusion.needs = task.needs
     own = type(task)(type(task).Config.model_validate(resolved["task"]["config"]), task.state)
     with blamed(registry, type(task), "head"):
-        head = own.head(_width(fusion))
+        heads = [own.head(_width(fusion)) for _ in range(fusion.decisions or 1)]
+    head = Decisions(heads) if fusion.decisions else heads[0]
     return MultimodalModel(encoders, fusion, head, registry)
+
+
+def build_encoders(
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], registry: Registry
+) -> dict[str, Encoder]:
+    """Makes the encoders of a resolved configuration, frozen as it says."""
+    encoders: dict[str, Encoder] = {}
+    for slug, choice in resolved["encoders"].items():
+        cls: type[Encoder] = registry.get("encoder", choice["name"])
+        with blamed(registry, cls, "__init__"):
+            config = cls.Config.model_validate(choice["config"])
+            encoders[slug] = cls(config, processors[slug])
+        adapt(encoders[slug], choice["config"]["adapt"])
+    return encoders
 
 
 def _width(component: Encoder | Fusion) -> int:
@@ -158,6 +186,11 @@ def _checked(component: Encoder | Fusion, given: Any) -> Features:
         raise PluginError(
             f"{component.kind} {component.name!r} must give tokens [batch, time, {component.width}] (its width) and a "
             f"mask [batch, time]; it gave {list(tokens.shape)} and {list(mask.shape)}"
+        )
+    decisions = component.decisions if isinstance(component, Fusion) else 0
+    if decisions and tokens.shape[1] != decisions:
+        raise PluginError(
+            f"fusion {component.name!r} must give one token per decision ({decisions}); it gave {list(tokens.shape)}"
         )
     return given
 

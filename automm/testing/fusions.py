@@ -45,8 +45,16 @@ def _tensors(inputs: Mapping[str, Features]) -> dict[str, Tensor]:
     return {f"{name}.{part}": tensor for name, f in inputs.items() for part, tensor in f._asdict().items()}
 
 
+def _vector(module: Any, joint: Features) -> Tensor:
+    """What a head sees in the end, [batch, width]: decisions count as the fusion weighs them."""
+    if not module.decisions:
+        return joint.mean()
+    weights: Tensor = module.weigh(joint)
+    return (joint.tokens * weights[:, :, None]).sum(1)
+
+
 def gives_its_width(subject: Subject) -> None:
-    """Joint features have the declared width and a mask, and time = 1 where a vector is needed."""
+    """Joint features have the declared width and a mask; a vector is one token, or one per decision."""
     module = _make(subject)
     assert subject.cls.gives <= {"vector", "tokens", "aligned"}, f"gives: {subject.cls.gives}"
     assert isinstance(getattr(module, "width", None), int), "set self.width in __init__"
@@ -60,15 +68,29 @@ def gives_its_width(subject: Subject) -> None:
         )
         assert mask.dtype == torch.bool, f"{what}: the mask must be bool, it is {mask.dtype}"
         assert mask.shape == tokens.shape[:2], f"{what}: mask {list(mask.shape)} for tokens {list(tokens.shape)}"
-        assert needs != "vector" or tokens.shape[1] == 1, f"a joint vector has time = 1, this has {tokens.shape[1]}"
+        if needs == "vector":
+            time = module.decisions or 1
+            assert tokens.shape[1] == time, f"time is {tokens.shape[1]}, for a vector it must be {time}"
 
 
 def any_input_may_be_missing(subject: Subject) -> None:
     """Every combination of missing inputs, none left included, gives finite numbers and a real vector."""
-    tokens, mask = _make(subject)(_inputs())
-    modules.finite(tokens, "missing inputs must not give NaN")
+    module = _make(subject)
+    joint = module(_inputs())
+    modules.finite(joint.tokens, "missing inputs must not give NaN")
     if "vector" in subject.cls.gives:
-        assert bool(mask.all()), "the joint vector is real even if every input is missing"
+        assert bool(joint.present.all()), "the joint vector is real even if every input is missing"
+
+
+def decisions_add_up(subject: Subject) -> None:
+    """The weights of decisions add to 1, and what is not real counts nothing."""
+    module = _make(subject)
+    if module.decisions:
+        joint = module(_inputs())
+        weights = module.weigh(joint)
+        assert weights.shape == joint.mask.shape, f"weigh gives {list(weights.shape)} for {list(joint.mask.shape)}"
+        modules.same(weights.sum(1), torch.ones(len(weights)), "weights must add to 1")
+        assert not bool(weights[~joint.mask].any()), "a decision whose mask is False must have weight 0"
 
 
 def missing_tokens_do_not_matter(subject: Subject) -> None:
@@ -91,9 +113,9 @@ def padding_does_not_matter(subject: Subject) -> None:
 def present_inputs_matter(subject: Subject) -> None:
     """Each present input changes the joint features."""
     module, inputs = _make(subject), _inputs(missing=False)
-    before = module(inputs).mean()
+    before = _vector(module, module(inputs))
     for name, (tokens, mask) in inputs.items():
-        after = module({**inputs, name: Features(tokens.flip(0) + mask[:, :, None], mask)}).mean()
+        after = _vector(module, module({**inputs, name: Features(tokens.flip(0) + mask[:, :, None], mask)}))
         assert not torch.allclose(before, after, atol=1e-6), f"input {name!r} does not reach the joint features"
 
 
@@ -124,7 +146,8 @@ def one_input_is_enough(subject: Subject) -> None:
 def gradients_reach_every_parameter(subject: Subject) -> None:
     """Loss and gradients are finite, and every parameter gets one."""
     module = _make(subject)
-    modules.gradients(module, module(_inputs()).mean().square().sum(), "with every combination of missing inputs")
+    loss = _vector(module, module(_inputs())).square().sum()
+    modules.gradients(module, loss, "with every combination of missing inputs")
     trained = _make(subject).train()
     modules.finite(trained(_inputs()).tokens, "in training")
 
@@ -168,7 +191,7 @@ def learns_a_planted_signal(subject: Subject) -> None:
     head = nn.Linear(module.width, 1)
     modules.learns(
         [*module.parameters(), *head.parameters()],
-        lambda: (head(module(inputs).mean())[:, 0] - target).square().mean(),
+        lambda: (head(_vector(module, module(inputs)))[:, 0] - target).square().mean(),
         rule="a planted signal must be learned",
     )
 
@@ -196,7 +219,7 @@ def _flat(fusion: Any) -> Any:
 
         def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
             inputs = {name: Features(batch[f"{name}.tokens"], batch[f"{name}.mask"]) for name in WIDTHS}
-            return {"joint": self.fusion(inputs).mean()}
+            return {"joint": _vector(self.fusion, self.fusion(inputs))}
 
     return Flat().eval()
 
@@ -204,6 +227,7 @@ def _flat(fusion: Any) -> Any:
 CHECKS = (
     gives_its_width,
     any_input_may_be_missing,
+    decisions_add_up,
     missing_tokens_do_not_matter,
     padding_does_not_matter,
     present_inputs_matter,
