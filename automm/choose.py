@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,20 @@ def choose(run: Run) -> dict[str, Any]:
     }
     if run.recipe.search is not None and run.recipe.search.ensemble:
         winner = _ensemble(run, best) or winner
+    _refit(run, winner["members"])
     run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
     return winner
+
+
+def _refit(run: Run, members: Sequence[Sequence[Any]]) -> None:
+    """Fits the winner's learners again on training and validation rows; a network keeps its weights."""
+    from automm.train.learn import refit
+
+    reports = {report["name"]: report for report in (*run.reports, *run.baselines)}
+    for name, _, resolved in members:
+        folder = trial_folder(run.folder, name)
+        if "learner" in resolved and not (folder / "refit.safetensors").exists():
+            refit(reports[name], run.bench, folder)
 
 
 EXPORT_SECONDS = 12.0

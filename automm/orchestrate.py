@@ -31,6 +31,8 @@ from automm.train.bench import Bench
 from automm.train.ranks import Ranks, joined
 from automm.train.report import TrialReport
 
+NETWORK = ""
+"""Stands for the network among the learners."""
 BASELINE_SHARE = 0.3
 """Most of the time that the single-modality baselines may take."""
 TRIAL_SHARE = 0.4
@@ -231,6 +233,12 @@ def _trial(
     from automm.train.run import run_trial
 
     folder = trial_folder(run.folder, name)
+    if "learner" in resolved:
+        from automm.train.learn import run_learner
+
+        fitted = run_learner(name, resolved, run.bench, folder, deadline=deadline, stopping=run.stopping)
+        run.ranks.first(lambda: write_json(folder / "report.json", fitted.json()))
+        return fitted.json()
 
     def on_epoch(epoch: int, value: float, metrics: dict[str, Any]) -> bool:
         left = None if run.plan.time is None else run.began + run.plan.time - time.monotonic()
@@ -263,20 +271,33 @@ def _tensorboard(run: Run, name: str) -> Any:
 
 
 def _baselines(run: Run) -> None:
-    """Each modality alone, with the default components: the champions that fusion has to beat."""
+    """Each modality alone, with the default of each learner: the champions that fusion has to beat."""
     modalities = run.plan.modalities()
     if len(modalities) < 2 or (run.recipe.search is not None and not run.recipe.search.baselines):
         return
-    resolved, _ = first_trials(run.plan, run.plugins.registry)[0]
-    for modality, slugs in modalities.items():
-        name = f"only-{modality}"
+    for name, resolved, share in _single_modalities(run):
         known = run.ranks.first(partial(_report, run, name))
         if run.ranks.broadcast(run.stopping()):
             return
-        deadline = _deadline(run, BASELINE_SHARE / len(modalities))
-        report = known or _trial(run, name, single(resolved, slugs), None, deadline)
+        deadline = _deadline(run, BASELINE_SHARE * share)
+        report = known or _trial(run, name, resolved, None, deadline)
         run.baselines.append(report)
         run.event("baseline", name=report["name"], metric=run.plan.metric, value=report["value"], error=report["error"])
+
+
+def _single_modalities(run: Run) -> list[tuple[str, dict[str, Any], float]]:
+    """Name, configuration and share of the baselines' time of each modality with each learner, the quick ones first."""
+    defaults: dict[str, dict[str, Any]] = {}
+    for resolved, _ in first_trials(run.plan, run.plugins.registry):
+        defaults.setdefault(resolved["learner"]["name"] if "learner" in resolved else NETWORK, resolved)
+    found = []
+    for learner, resolved in defaults.items():
+        for modality, slugs in run.plan.modalities().items():
+            own = [slug for slug in slugs if slug in resolved["encoders"]]
+            if own:
+                name = f"only-{modality}" + (f"-{learner}" if learner != NETWORK else "")
+                found.append((name, single(resolved, own), 1 / len(run.plan.modalities())))
+    return found
 
 
 def _report(run: Run, name: str) -> dict[str, Any] | None:

@@ -78,8 +78,8 @@ class Encoder(ModuleComponent, abstract=True):
     need no care: the processor puts its blank cell there and automm masks the row's features.
 
     An encoder that begins with something never trained (fixed descriptors, random convolutions, a frozen checkpoint)
-    writes `extract(arrays)` and `complete(features)` in place of `forward`, and `extracts(config)`. What `extract` gives
-    is computed once per cell; learners that are no networks (boosted trees) read its mean.
+    writes `extract(arrays)` and `complete(features)` in place of `forward`, and `extracts(config)`. What `extract`
+    gives is computed once per cell; learners that are no networks (boosted trees) read its mean.
 
     Attributes:
         modality: Name of the modality it encodes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from automm.core.component import ModuleComponent
@@ -38,9 +38,11 @@ class Learner(ModuleComponent, abstract=True):
     Attributes:
         targets: The target kinds it accepts ("class", "labels", "number", …).
         preference: Learners with a higher preference are tried first.
+        by_gradient: True only for the network, whose encoders, fusion and head automm trains together: no `fit`.
     """
 
     kind = "learner"
+    by_gradient: ClassVar[bool] = False
     targets: ClassVar[frozenset[str]] = frozenset()
     preference: ClassVar[float] = 0.0
 
@@ -48,7 +50,9 @@ class Learner(ModuleComponent, abstract=True):
         super().__init__()
         self.config, self.width, self.target = config, width, target
 
-    def fit(self, train: Rows, valid: Rows | None, settled: Mapping[str, Any]) -> dict[str, Any]:
+    def fit(
+        self, train: Rows, valid: Rows | None, settled: Mapping[str, Any], stop: Callable[[], bool]
+    ) -> dict[str, Any]:
         """Learns from the training rows.
 
         Args:
@@ -56,6 +60,7 @@ class Learner(ModuleComponent, abstract=True):
             valid: Rows to stop early on, or to choose a strength of regularisation; None when it is fitted again on all
                 rows.
             settled: Empty, or without `valid` what an earlier `fit` returned.
+            stop: To be asked now and then; True: the time is up, end with what there is.
 
         Returns:
             What validation settled (number of trees, say): plain JSON.
@@ -63,7 +68,7 @@ class Learner(ModuleComponent, abstract=True):
         raise NotImplementedError
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features [batch, width] → output [batch, size], as a network's head gives it (logits, standardised number)."""
+        """Features [batch, width] → output [batch, size] as of a network's head: logits, or the standardised number."""
         raise NotImplementedError
 
     def remember(self, **tensors: torch.Tensor) -> None:

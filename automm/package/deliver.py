@@ -21,7 +21,8 @@ from automm.core.kinds import Exporter
 from automm.core.processor import Processor
 from automm.data.arrays import ArrayStore
 from automm.errors import GateMissedError, PluginError
-from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph, build_model
+from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph
+from automm.model.learned import restore
 from automm.package.content import PackageContent, PackageInput
 from automm.package.verify import verify_package
 from automm.package.write import write_package
@@ -69,8 +70,10 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
             same = [o for o, known in keys.items() if known is processor and choices[o][0].slug == slug]
             outer[slug] = same[0] if same else _free(slug, {*keys, *(inputs.keys() - {slug})})
             keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
-        model = build_model(member.resolved, processors, run.prepared.task, run.plugins.registry)
-        model.load_state_dict(load_weights(trial_folder(run.folder, member.name) / "weights.safetensors"))
+        folder = trial_folder(run.folder, member.name)
+        again = folder / "refit.safetensors"
+        weights = load_weights(again if again.exists() else folder / "weights.safetensors")
+        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
         models.append(AnswerModel(model, run.prepared.task))
         names.append(outer)
     if len(models) == 1:

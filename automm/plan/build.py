@@ -29,13 +29,17 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
     inputs = _inputs(recipe, prepared)
     target = task.target()
     rows = {part: len(content.rows) for part, content in prepared.parts.items()}
-    context = context_of(inputs, task=task.name, rows=rows["train"], target=target, needs=task.needs)
+    metric, maximize = _metric(recipe, task)
+    context = context_of(inputs, task=task.name, rows=rows["train"], target=target, needs=task.needs, metric=metric)
     chooser = Chooser(registry, context, searching)
     encoders = {}
     for item in inputs:
         if item.group not in encoders:
             named = recipe.model.encoders.get(item.group, ())
             encoders[item.group] = chooser.encoders(item.modality, named)
+    descriptors = {
+        item.group: chooser.descriptors(item.modality, recipe.model.encoders.get(item.group, ())) for item in inputs
+    }
     losses = chooser.losses(recipe.model.loss, recipe.imbalance, target.kind, target.imbalance)
     candidates = Candidates(
         task=task_space(task, recipe.task.fields if recipe.task else {}, searching, registry),
@@ -43,9 +47,18 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
         fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
         loss=losses,
         train=_train(recipe, rows["train"], searching),
+        learners=chooser.learners(
+            recipe.model.learner,
+            recipe.imbalance,
+            target.imbalance,
+            described=any(descriptors.values()),
+            network=bool(recipe.model.fusion or recipe.model.loss),
+        ),
+        descriptors=descriptors,
     )
-    metric, maximize = _metric(recipe, task)
     remedies = len({choice.remedy for choice in losses})
+    learners = candidates.learners
+    first = sum(remedies if choice.by_gradient else 1 for choice in learners)
     return Plan(
         recipe=recipe.name,
         task=task.name,
@@ -60,7 +73,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
         candidates=candidates,
         searching=searching,
         drop_modalities=recipe.search is not None and recipe.search.baselines,
-        trials=_trials(recipe, remedies),
+        trials=_trials(recipe, first),
         time=recipe.search.time if recipe.search else None,
         seed=recipe.seed,
         data={part: content.table.digest for part, content in prepared.parts.items()},
@@ -130,7 +143,7 @@ def _metric(recipe: Recipe, task: Task) -> tuple[str, bool]:
 DEFAULT_TRIALS = 20
 
 
-def _trials(recipe: Recipe, remedies: int) -> int | None:
+def _trials(recipe: Recipe, first: int) -> int | None:
     if recipe.search is None:
-        return remedies
+        return first
     return recipe.search.trials or (None if recipe.search.time else DEFAULT_TRIALS)

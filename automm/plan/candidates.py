@@ -8,16 +8,22 @@ from typing import Any
 from automm.core.component import Component
 from automm.core.config import Config, Tune
 from automm.core.kinds import Encoder, Fusion, Loss, Task
+from automm.core.learner import Learner
 from automm.core.profile import Context
 from automm.core.space import Choices, ComponentSpace, Fixed, Range, Space
 from automm.errors import RecipeError
-from automm.plan.model import LossChoice
+from automm.plan.model import LearnerChoice, LossChoice
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 
 PLAIN = "none"
 RESAMPLE = "resample"
+SAMPLINGS = {"resample_over": "over", "resample_under": "under", "resample_sqrt": "sqrt"}
+"""Remedies that draw rows → the method of `sampling_weights`; `resample` is the first, and when searching all of them."""
 AUTO = "auto"
+WEIGHTS = "weights"
+FROZEN = "none"
+"""The `adapt` of an encoder that is not trained."""
 BALANCED = 1.5
 """Up to this ratio of the largest to the smallest class, `imbalance: auto` tries no remedy."""
 
@@ -82,6 +88,90 @@ class Chooser:
         entries = [e for e in self._registry.all("encoder") if _as(Encoder, e).modality == modality]
         return self._pick("encoder", entries, named, f" for {modality}")
 
+    def descriptors(self, modality: str, named: Sequence[ComponentSpace]) -> tuple[ComponentSpace, ...]:
+        """Those of the encoders of a modality that give fixed descriptors; of a checkpoint only frozen."""
+        entries = [e for e in self._registry.all("encoder") if _as(Encoder, e).modality == modality]
+        if not named:
+            ordered = sorted(entries, key=lambda e: (-_as(Encoder, e).preference, e.name))
+            suited = [e for e in ordered if not self._unsuited(e.cls, {})]
+            named = [ComponentSpace(name=self._registry.unique_name(e)) for e in suited]
+        found = []
+        for component in named:
+            cls: type[Encoder] = self._registry.get("encoder", component.name)
+            fields = dict(component.fields)
+            if "adapt" not in fields or (isinstance(fields["adapt"], Choices) and FROZEN in fields["adapt"].values):
+                kept = cls.Config.model_fields["adapt"].default
+                for adapt in (kept, FROZEN):
+                    if self._extracts(cls, {**fixed(component), "adapt": adapt}):
+                        fields["adapt"] = Fixed(value=adapt)
+            own = ComponentSpace(name=component.name, fields=fields)
+            if self._extracts(cls, fixed(own)):
+                found.append(ComponentSpace(name=own.name, fields=ranges(cls.Config, own.fields, self._searching)))
+        return tuple(found if self._searching else found[:1])
+
+    def _extracts(self, cls: type[Encoder], fields: Mapping[str, Any]) -> bool:
+        try:
+            config = cls.Config.model_validate(fields)
+        except ValueError:
+            return False
+        with blamed(self._registry, cls, "extracts"):
+            return cls.extracts(config)
+
+    def learners(
+        self,
+        named: Sequence[ComponentSpace],
+        remedies: Sequence[str],
+        imbalance: float,
+        *,
+        described: bool,
+        network: bool,
+    ) -> tuple[LearnerChoice, ...]:
+        """What learns: all suited learners when searching, else the network.
+
+        Args:
+            named: The recipe's learners.
+            remedies: The recipe's imbalance remedies; a learner weights rows, or does nothing.
+            imbalance: Largest over smallest class.
+            described: Whether any input has fixed descriptors.
+            network: Whether the recipe chooses parts of the network (fusion, loss), and so the network.
+
+        Raises:
+            RecipeError: If a named learner does not fit.
+        """
+        target = self._context.target
+        kind = target.kind if target else ""
+        weighted = {WEIGHTS, RESAMPLE, *SAMPLINGS} & set(remedies) or (AUTO in remedies and imbalance >= BALANCED)
+        method = "sqrt" if {"resample_sqrt"} == set(remedies) - {PLAIN} else "over"
+        samplings = (["none"] if {PLAIN, AUTO} & set(remedies) else []) + ([method] if weighted else [])
+        wanted = [component.name for component in named]
+        entries = []
+        for entry in self._registry.all("learner"):
+            cls = _as(Learner, entry)
+            reason = None
+            if kind not in cls.targets:
+                reason = f"the task is {self._context.task}"
+            elif not cls.by_gradient and network and not named:
+                reason = "model.fusion or model.loss chooses the network"
+            elif not cls.by_gradient and not described:
+                reason = "no input has fixed descriptors"
+            elif not cls.by_gradient and not samplings:
+                reason = f"it knows no remedy {' or '.join(remedies)}"
+            if reason is None:
+                entries.append(entry)
+            elif entry.name in wanted:
+                raise RecipeError(f"model.learner: {entry.name!r} does not fit: {reason}")
+            else:
+                self.left_out[f"learner {entry.name}"] = reason
+        found = []
+        for component in self._pick("learner", entries, named):
+            cls = self._registry.get("learner", component.name)
+            for sampling in ["none"] if cls.by_gradient else samplings:
+                key = component.name if sampling == "none" else f"{component.name}+{WEIGHTS}"
+                found.append(
+                    LearnerChoice(key=key, component=component, by_gradient=cls.by_gradient, sampling=sampling)
+                )
+        return tuple(found)
+
     def fusions(self, named: Sequence[ComponentSpace], needs: str, inputs: int) -> tuple[ComponentSpace, ...]:
         """Candidates that give what the task needs; with one input only the default."""
         entries = []
@@ -123,39 +213,55 @@ class Chooser:
     def _named_losses(
         self, entries: list[Entry], named: Sequence[ComponentSpace], remedies: Sequence[str], imbalance: float
     ) -> list[LossChoice]:
-        """The recipe's losses, each its own remedy; plain ones also on resampled rows if the recipe wants that."""
+        """The recipe's losses, each its own remedy, and on resampled rows if the recipe wants that; `auto` resamples plain ones."""
         picked = self._pick("loss", entries, named)
         own = [
             LossChoice(key=c.name, component=c, remedy=self._registry.get("loss", c.name).remedy or PLAIN)
             for c in picked
         ]
-        resampled = [_resampled(choice.component) for choice in own if choice.remedy == PLAIN]
-        if RESAMPLE in remedies:
-            return resampled if PLAIN not in remedies else [*own, *resampled]
-        return [*own, *resampled] if AUTO in remedies and self._imbalanced(imbalance) else own
+        plain = [choice.component for choice in own if choice.remedy == PLAIN]
+        drawn = [remedy for remedy in remedies if remedy == RESAMPLE or remedy in SAMPLINGS]
+        if AUTO in remedies and self._imbalanced(imbalance):
+            drawn = [RESAMPLE]
+        losses = plain if AUTO in remedies else picked
+        resampled = [choice for remedy in drawn for loss in losses for choice in self._resampled(loss, remedy)]
+        return resampled if drawn and not {PLAIN, AUTO} & set(remedies) else [*own, *resampled]
 
     def _losses_by_remedy(self, entries: list[Entry], remedies: Sequence[str], imbalance: float) -> list[LossChoice]:
         """The suited losses of each remedy; of a remedy the preferred one, of plain losses all when searching."""
         by_remedy: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_remedy.setdefault(_as(Loss, entry).remedy or PLAIN, []).append(entry)
+            cls = _as(Loss, entry)
+            if cls.metrics and self._context.metric not in cls.metrics:
+                self.left_out[f"loss {entry.name}"] = f"it is for the metric {' or '.join(sorted(cls.metrics))}"
+            else:
+                by_remedy.setdefault(cls.remedy or PLAIN, []).append(entry)
         if AUTO in remedies:
             others = sorted(set(by_remedy) - {PLAIN})
             remedies = [PLAIN, *others, RESAMPLE] if self._imbalanced(imbalance) else [PLAIN]
         choices: list[LossChoice] = []
         for remedy in remedies:
-            if remedy == RESAMPLE:
-                choices += [_resampled(c) for c in self._pick("loss", by_remedy.get(PLAIN, []))[:1]]
+            if remedy == RESAMPLE or remedy in SAMPLINGS:
+                for component in self._pick("loss", by_remedy.get(PLAIN, []))[:1]:
+                    choices += self._resampled(component, remedy)
             elif remedy not in by_remedy:
                 raise RecipeError(
                     f"imbalance: no loss with remedy {remedy!r} fits task {self._context.task!r} "
-                    f"(there are: resample, {', '.join(sorted(by_remedy))})"
+                    f"(there are: {', '.join(sorted({*by_remedy, RESAMPLE, *SAMPLINGS}))})"
                 )
             else:
                 picked = self._pick("loss", by_remedy[remedy])
                 picked = picked if remedy == PLAIN else picked[:1]
                 choices += [LossChoice(key=c.name, component=c, remedy=remedy) for c in picked]
         return choices
+
+    def _resampled(self, component: ComponentSpace, remedy: str) -> list[LossChoice]:
+        """A loss on drawn rows, once per method that the remedy stands for."""
+        methods = [SAMPLINGS[remedy]] if remedy in SAMPLINGS else list(SAMPLINGS.values())
+        return [
+            LossChoice(key=f"{component.name}+{method}", component=component, sampling=method, remedy=remedy)
+            for method in (methods if self._searching else methods[:1])
+        ]
 
     def _imbalanced(self, imbalance: float) -> bool:
         if self._context.target is None or not self._context.target.counts:
@@ -200,10 +306,6 @@ class Chooser:
             return str(problem).splitlines()[-1].strip()
         with blamed(self._registry, cls, "unsuited"):
             return cls.unsuited(self._context, config)
-
-
-def _resampled(component: ComponentSpace) -> LossChoice:
-    return LossChoice(key=f"{component.name}+{RESAMPLE}", component=component, sampling="over", remedy=RESAMPLE)
 
 
 def _as(base: type[Any], entry: Entry) -> Any:

@@ -46,14 +46,42 @@ class LossChoice(_Frozen):
     remedy: str = "none"
 
 
+class LearnerChoice(_Frozen):
+    """A learner with the way rows are weighted against imbalance.
+
+    Attributes:
+        key: What the study calls it.
+        component: The learner.
+        by_gradient: Whether it is the network, which takes the other candidates.
+        sampling: How rows are weighted, in the words of `LossChoice.sampling`.
+    """
+
+    key: str
+    component: ComponentSpace
+    by_gradient: bool = False
+    sampling: str = "none"
+
+
 class Candidates(_Frozen):
-    """Everything that a trial chooses from."""
+    """Everything that a trial chooses from.
+
+    Attributes:
+        task: The task with its head.
+        encoders: Input group → encoders.
+        fusion: Fusions.
+        loss: Losses with imbalance remedies.
+        train: Training settings.
+        learners: What learns; empty: the network only.
+        descriptors: Input group → encoders whose fixed descriptors the other learners read.
+    """
 
     task: ComponentSpace
     encoders: dict[str, tuple[ComponentSpace, ...]]
     fusion: tuple[ComponentSpace, ...]
     loss: tuple[LossChoice, ...]
     train: dict[str, Space]
+    learners: tuple[LearnerChoice, ...] = ()
+    descriptors: dict[str, tuple[ComponentSpace, ...]] = {}
 
 
 class Plan(_Frozen):
@@ -137,6 +165,11 @@ class Plan(_Frozen):
             out.append(f"input      {item.name}: {item.modality}{columns}{reason}")
             for column, reason in item.column_reasons.items():
                 out.append(f"  column   {column}: {item.types.get(column, item.modality)}: {reason}")
+        if self.candidates.learners:
+            out.append("learner    " + "; ".join(_described(c.key, c.component) for c in self.candidates.learners))
+        for group, encoders in self.candidates.descriptors.items():
+            if encoders:
+                out.append(f"describe   {group}: {_listed(encoders)}")
         for group, encoders in self.candidates.encoders.items():
             out.append(f"encoder    {group}: {_listed(encoders)}")
         out.append(f"fusion     {_listed(self.candidates.fusion)}")

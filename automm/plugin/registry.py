@@ -17,6 +17,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "modality": ("claim",),
     "encoder": ("processor", "__init__", "forward"),
     "fusion": ("__init__", "forward"),
+    "learner": ("fit", "forward"),
     "loss": ("forward",),
     "task": ("claim", "metric_names", "fit", "encode", "target", "head", "answer", "metrics", "decoder"),
     "exporter": (),
@@ -27,6 +28,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "encoder": ("modality",),
+    "learner": ("targets",),
     "loss": ("targets",),
     "task": ("target_kind",),
     "processor": ("op",),
@@ -103,7 +105,7 @@ def validate(cls: type[Component]) -> str:
     for attribute in ATTRIBUTES.get(kind, ()):
         if not getattr(cls, attribute, None):
             raise PluginError(f"{where}: set the class attribute `{attribute}`")
-    for method in REQUIRED[kind]:
+    for method in _required(cls, kind, base):
         if getattr(cls, method, None) is getattr(base, method, None):
             raise PluginError(f"{where}: write the method `{method}`{_signature(base, method)}")
     if kind == "processor" and cls.load is base.load and cls.__call__ is base.__call__:  # type: ignore[attr-defined]
@@ -113,6 +115,13 @@ def validate(cls: type[Component]) -> str:
     for method in (*REQUIRED[kind], "unsuited"):
         _same_arguments(where, base, cls, method)
     return kind
+
+
+def _required(cls: Any, kind: str, base: Any) -> tuple[str, ...]:
+    """The methods an author must write: an encoder may split its forward, the network is trained by automm itself."""
+    if kind == "encoder" and (cls.extract is not base.extract or cls.complete is not base.complete):
+        return "processor", "__init__", "extracts", "extract", "complete"
+    return () if getattr(cls, "by_gradient", False) else REQUIRED[kind]
 
 
 EXPORTS = {"graph": "export_graph", "folder": "export_package"}

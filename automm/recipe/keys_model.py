@@ -15,7 +15,7 @@ from automm.recipe.walk import Walk
 from automm.recipe.yaml import Node
 from automm.train.config import TrainConfig
 
-OWN_REMEDIES = ("none", "auto", "resample")
+OWN_REMEDIES = ("none", "auto", "resample", "resample_over", "resample_under", "resample_sqrt")
 """What `imbalance:` takes beside the remedies that losses bring."""
 
 
@@ -46,8 +46,8 @@ def remedies(registry: Registry) -> list[str]:
 
 
 def read_model(walk: Walk, node: Node) -> ModelSpec:
-    """`model:` {encoders, fusion, loss}."""
-    parts = walk.mapping(node, ("encoders", "fusion", "loss"), "{fusion: gated}")
+    """`model:` {encoders, fusion, loss, learner}."""
+    parts = walk.mapping(node, ("encoders", "fusion", "loss", "learner"), "{fusion: gated}")
     task = walk.task
 
     def fusion_misfit(cls: Any) -> str | None:
@@ -61,10 +61,16 @@ def read_model(walk: Walk, node: Node) -> ModelSpec:
         kind = task.target_kind
         return f"loss {cls.name!r} takes targets of the kind {_or(cls.targets)}, but the task {task.name} has {kind}"
 
+    def learner_misfit(cls: Any) -> str | None:
+        if task is None or task.target_kind in cls.targets:
+            return None
+        return f"learner {cls.name!r} does not learn targets of the kind {task.target_kind}"
+
     return ModelSpec(
         encoders=_encoders(walk, parts["encoders"]) if "encoders" in parts else {},
         fusion=read_components(walk, parts["fusion"], "fusion", fusion_misfit) if "fusion" in parts else (),
         loss=read_components(walk, parts["loss"], "loss", loss_misfit) if "loss" in parts else (),
+        learner=read_components(walk, parts["learner"], "learner", learner_misfit) if "learner" in parts else (),
     )
 
 

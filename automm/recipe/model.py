@@ -74,11 +74,13 @@ class ModelSpec(_Frozen):
         encoders: Input name or modality name → candidates.
         fusion: Candidates.
         loss: Candidates.
+        learner: Candidates: the network, boosted trees, …
     """
 
     encoders: dict[str, tuple[ComponentSpace, ...]] = {}
     fusion: tuple[ComponentSpace, ...] = ()
     loss: tuple[ComponentSpace, ...] = ()
+    learner: tuple[ComponentSpace, ...] = ()
 
 
 class SearchSpec(_Frozen):

@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 NAME: Schema = {"type": ["string", "number", "boolean"]}
 NAMES: Schema = {"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1, "uniqueItems": True}]}
 SHARE: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
-KINDS = ("task", "encoder", "fusion", "loss")
+KINDS = ("task", "encoder", "fusion", "loss", "learner")
 """The kinds that recipes write with fields."""
 
 
@@ -129,6 +129,10 @@ def recipe_schema(registry: Registry) -> Schema:
                     ),
                     "fusion": _say("How inputs are joined.", _one_or_more({"$ref": "#/definitions/fusion"})),
                     "loss": _say("What training minimises.", _one_or_more({"$ref": "#/definitions/loss"})),
+                    "learner": _say(
+                        "What learns: the network, or boosted trees and linear models on fixed descriptors.",
+                        _one_or_more({"$ref": "#/definitions/learner"}),
+                    ),
                 }
             ),
         ),

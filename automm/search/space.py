@@ -10,7 +10,7 @@ from automm.core.config import Config
 from automm.core.space import Choices, ComponentSpace, Fixed, Space
 from automm.errors import PluginError
 from automm.plan.candidates import declared
-from automm.plan.model import LossChoice, Plan
+from automm.plan.model import LearnerChoice, LossChoice, Plan, PlannedInput
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 from automm.train.config import TrainConfig
@@ -39,16 +39,16 @@ class Preferred:
     """Answers every question of `resolve` with the first candidate and the fields' defaults: the default trial.
 
     Args:
-        loss: Key of the loss to take, for the first trial of each imbalance remedy.
+        wanted: Parameter → key to take in place of the first candidate.
     """
 
-    def __init__(self, loss: str | None = None) -> None:
-        self._loss = loss
+    def __init__(self, wanted: Mapping[str, str] | None = None) -> None:
+        self._wanted = wanted or {}
         self.params: dict[str, Any] = {}
 
     def component(self, name: str, keys: Sequence[str]) -> str:
         """The first candidate."""
-        key = self._loss if name == "loss" and self._loss in keys else keys[0]
+        key = self._wanted[name] if self._wanted.get(name) in keys else keys[0]
         if len(keys) > 1:
             self.params[name] = key
         return str(key)
@@ -68,18 +68,42 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
     c = plan.candidates
     without = _choose("without", {NOTHING: None, **{name: name for name in plan.droppable()}}, trial)
     inputs = [item for item in plan.inputs if item.modality != without]
+    learner = _choose("learner", {choice.key: choice for choice in c.learners}, trial) if c.learners else None
+    if learner is not None and not learner.by_gradient:
+        return _described(plan, registry, trial, learner, inputs)
     encoders = {
         group: _component("encoder", f"encoder.{group}", c.encoders[group], registry, trial)
         for group in dict.fromkeys(item.group for item in inputs)
     }
+    task = _fields("task", "task", c.task, registry, trial)
     loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
     return {
-        "task": _fields("task", "task", c.task, registry, trial),
+        "task": task,
         "encoders": {item.slug: encoders[item.group] for item in inputs},
         "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
         "loss": _fields("loss", f"loss.{loss.key}", loss.component, registry, trial),
         "sampling": loss.sampling,
         "train": _values(TrainConfig, "train", c.train, trial),
+        "seed": plan.seed,
+    }
+
+
+def _described(
+    plan: Plan, registry: Registry, trial: Any, learner: LearnerChoice, inputs: Sequence[PlannedInput]
+) -> dict[str, Any]:
+    """A configuration of a learner on fixed descriptors."""
+    c = plan.candidates
+    groups = [group for group in dict.fromkeys(item.group for item in inputs) if c.descriptors.get(group)]
+    if not groups:
+        raise PluginError("none of the remaining inputs has fixed descriptors")
+    encoders = {
+        group: _component("encoder", f"describe.{group}", c.descriptors[group], registry, trial) for group in groups
+    }
+    return {
+        "task": _fields("task", "task", c.task, registry, trial),
+        "encoders": {item.slug: encoders[item.group] for item in inputs if item.group in encoders},
+        "learner": _fields("learner", f"learner.{learner.key}", learner.component, registry, trial),
+        "sampling": learner.sampling,
         "seed": plan.seed,
     }
 
@@ -163,12 +187,19 @@ def _encode(value: Any) -> str:
 
 
 def first_trials(plan: Plan, registry: Registry) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The default configuration, once per imbalance remedy, with the study's parameters for each."""
-    found: dict[str, LossChoice] = {}
+    """The default configurations, with the study's parameters for each.
+
+    The learners on fixed descriptors come first, as they take seconds; then the network, once per imbalance remedy.
+    """
+    by_remedy: dict[str, LossChoice] = {}
     for choice in plan.candidates.loss:
-        found.setdefault(choice.remedy, choice)
+        by_remedy.setdefault(choice.remedy, choice)
+    learners = plan.candidates.learners
+    wanted = [{"learner": choice.key} for choice in learners if not choice.by_gradient]
+    for network in [choice.key for choice in learners if choice.by_gradient] if learners else [""]:
+        wanted += [{"learner": network, "loss": choice.key} for choice in by_remedy.values()]
     trials = []
-    for choice in found.values():
-        asked = Preferred(choice.key)
+    for keys in wanted:
+        asked = Preferred(keys)
         trials.append((resolve(plan, registry, asked), asked.params))
     return trials

@@ -117,6 +117,12 @@ class Bench:
             del self._stores[next(iter(self._stores))]
         return store
 
+    def kept(self, part: str, slug: str, choice: Mapping[str, Any]) -> Path:
+        """Where the fixed descriptors of an input are kept that an encoder gives for the rows of a part."""
+        processor = self.processor(slug, choice)
+        encoder = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:16]
+        return self._folder / "descriptors" / f"{part}-{self._key(self._inputs[slug], processor)}-{encoder}.npy"
+
     def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
         table, rows, _ = self.parts[part]
         with blamed(self.registry, type(processor), "__call__"):

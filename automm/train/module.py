@@ -121,6 +121,7 @@ class TrialModule(L.LightningModule):
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
         output = self.model(batch)
         target = self._task.model_target(batch["target"])
+        self.loss.progress = min(1.0, max(self._schedule.last_epoch / self._steps, self.time_used))
         with blamed(self._registry, type(self.loss), "forward"):
             rows = self.loss(output.float(), target)  # [batch]
         if not isinstance(rows, Tensor) or rows.shape != target.shape[:1]:

@@ -15,6 +15,7 @@ from automm.plan.prepare import Part, Prepared
 from automm.plugin.registry import Registry
 from automm.search.space import first_trials
 from automm.train.bench import Bench
+from automm.train.learn import run_learner
 from automm.train.ranks import Ranks
 from automm.train.run import run_trial
 
@@ -77,18 +78,24 @@ def probe_plan(
     """
     parts = {name: _few(part) for name, part in prepared.parts.items()}
     bench = Bench(registry, plan, parts, prepared.task, folder / "probe", ledger, Ranks())
-    resolved, _ = first_trials(plan, registry)[0]
+    # The network, as it takes longest; a recipe may do without.
+    defaults = [resolved for resolved, _ in first_trials(plan, registry)]
+    resolved = next((default for default in defaults if "train" in default), defaults[0])
     start = time.monotonic()
     views = {name: bench.view(name, resolved) for name in ("train", "valid")}
     share = sum(plan.rows.values()) / sum(len(view.target) for view in views.values())
     prepare = opening + (time.monotonic() - start) * share
-    short = {**resolved, "train": {**resolved["train"], "epochs": PROBE_EPOCHS}}
-    report, _ = run_trial("probe", short, bench, folder / "probe")
+    if "train" in resolved:
+        short = {**resolved, "train": {**resolved["train"], "epochs": PROBE_EPOCHS}}
+        report, _ = run_trial("probe", short, bench, folder / "probe")
+    else:
+        report = run_learner("probe", resolved, bench, folder / "probe")
     if report.state == "failed":
         raise AutommError(f"the default configuration cannot be trained: {report.error}")
     rows = plan.rows["train"] + plan.rows["valid"]
-    epoch = report.seconds / PROBE_EPOCHS * rows / sum(len(view.positions) for view in views.values())
-    trial = epoch * max(1.0, EARLY_STOP * resolved["train"]["epochs"])
+    epochs = resolved["train"]["epochs"] if "train" in resolved else 1
+    epoch = report.seconds / min(PROBE_EPOCHS, epochs) * rows / sum(len(view.positions) for view in views.values())
+    trial = epoch * max(1.0, EARLY_STOP * epochs)
     baselines = len(plan.modalities()) if len(plan.modalities()) > 1 else 0
     trials = plan.trials or 10**6
     if plan.time is not None:

@@ -22,6 +22,7 @@ class TrialReport:
         parameters: Number of weights; `trained` of them were trained.
         ended: Why training ended.
         error: What went wrong, if it failed.
+        settled: What validation settled for a learner on fixed descriptors (number of trees, say).
         history: One entry per epoch: loss and metrics.
     """
 
@@ -37,6 +38,7 @@ class TrialReport:
     trained: int = 0
     ended: str = ""
     error: str | None = None
+    settled: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:

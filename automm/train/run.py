@@ -136,7 +136,7 @@ def run_trial(
             _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
         except Exception as problem:
             error = problem
-    failures = [failure for failure in ranks.gather(_describe(error)) if failure]
+    failures = [failure for failure in ranks.gather(describe_error(error)) if failure]
     for kind, text in failures:
         if kind == StorageError.__name__:
             raise StorageError(text)
@@ -258,7 +258,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return dict(load_file(path))
 
 
-def _describe(problem: Exception | None) -> list[str] | None:
+def describe_error(problem: Exception | None) -> list[str] | None:
     """Kind and text of an error."""
     if problem is None:
         return None

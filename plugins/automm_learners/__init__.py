@@ -10,4 +10,9 @@ from automm.api import hookimpl
 @hookimpl
 def automm_register(register: Callable[[type], type]) -> None:
     """Registers the learners."""
-    del register
+    from automm_learners.lightgbm import Lightgbm
+    from automm_learners.linear import Linear
+    from automm_learners.network import Network
+
+    for component in (Network, Lightgbm, Linear):
+        register(component)

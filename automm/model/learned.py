@@ -1,0 +1,115 @@
+"""A learner on fixed descriptors, as a module like the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from automm.core.kinds import Encoder, Task
+from automm.core.learner import Learner
+from automm.core.processor import Processor
+from automm.model.assemble import build_encoders, build_model
+from automm.plugin.blame import blamed
+from automm.plugin.registry import Registry
+
+
+def pooled(encoder: Encoder, arrays: Mapping[str, Tensor], present: Tensor, registry: Registry) -> Tensor:
+    """The mean of an encoder's fixed descriptors.
+
+    Args:
+        encoder: An encoder with `extract`.
+        arrays: Its processor's arrays, [batch, …] each.
+        present: Bool [batch].
+        registry: To name the owner of an encoder that raises.
+
+    Returns:
+        [batch, width]; NaN where the input is missing.
+    """
+    with blamed(registry, type(encoder), "extract"):
+        tokens, mask = encoder.extract(arrays)
+    weight = mask.to(tokens.dtype)[:, :, None]  # [batch, time, 1]
+    mean = torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)).sum(1) / weight.sum(1).clamp(min=1.0)
+    return torch.where(present[:, None], mean, torch.full_like(mean, torch.nan))
+
+
+class LearnedModel(nn.Module):
+    """Describes every input, puts the descriptors side by side, and applies a fitted learner.
+
+    Only the learner's weights are part of its state: the descriptors are never trained.
+
+    Args:
+        encoders: Input slug → encoder with `extract`.
+        learner: Fitted, or to be loaded.
+        registry: To name the owner of a component that raises.
+    """
+
+    def __init__(self, encoders: Mapping[str, Encoder], learner: Learner, registry: Registry) -> None:
+        super().__init__()
+        self._registry = registry
+        self.encoders = nn.ModuleDict(encoders)
+        self.learner = learner
+
+    def describe(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """A batch → descriptors of all inputs side by side, [batch, width]."""
+        found = []
+        for slug, encoder in cast(Iterable[tuple[str, Encoder]], self.encoders.items()):
+            prefix = f"{slug}."
+            arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
+            present = arrays.pop("present")
+            found.append(pooled(encoder, arrays, present, self._registry))
+        return torch.cat(found, 1)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """A batch → output [batch, size]."""
+        features = self.describe(batch)
+        with blamed(self._registry, type(self.learner), "forward"):
+            return self.learner(features)  # type: ignore[no-any-return]
+
+    def weights(self) -> dict[str, Tensor]:
+        """What `build_learned` takes."""
+        return {WIDTH: torch.tensor(self.learner.width), **self.learner.state_dict()}
+
+
+WIDTH = "descriptors"
+"""Among the weights: how many columns the learner reads."""
+
+
+def build_learned(
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
+) -> tuple[dict[str, Encoder], Callable[[int], Learner]]:
+    """Makes the parts of a learner's model.
+
+    Returns:
+        The encoders, and what makes the learner once the width of their descriptors is known.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(resolved["seed"])  # the same encoders again when the weights of the learner are loaded
+        encoders = build_encoders(resolved, processors, registry)
+    cls: type[Learner] = registry.get("learner", resolved["learner"]["name"])
+
+    def learner(width: int) -> Learner:
+        with blamed(registry, cls, "__init__"):
+            return cls(cls.Config.model_validate(resolved["learner"]["config"]), width, task.target())
+
+    return encoders, learner
+
+
+def restore(
+    resolved: Mapping[str, Any],
+    processors: Mapping[str, Processor],
+    task: Task,
+    registry: Registry,
+    weights: Mapping[str, Tensor],
+) -> nn.Module:
+    """The model of a resolved configuration with the weights of its trial."""
+    if "learner" not in resolved:
+        model = build_model(resolved, processors, task, registry)
+        model.load_state_dict(dict(weights))
+        return model
+    encoders, make = build_learned(resolved, processors, task, registry)
+    learner = make(int(weights[WIDTH]))
+    learner.load_state_dict({name: tensor for name, tensor in weights.items() if name != WIDTH})
+    return LearnedModel(encoders, learner, registry)

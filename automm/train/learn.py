@@ -1,0 +1,179 @@
+"""Fitting a learner on fixed descriptors: the counterpart of a training run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from automm.core.kinds import Encoder
+from automm.core.learner import Learner, Rows
+from automm.errors import AutommError, StorageError
+from automm.model.learned import LearnedModel, build_learned, pooled
+from automm.plugin.blame import blamed
+from automm.report.folder import storage_errors
+from automm.train.bench import Bench, View
+from automm.train.module import measure
+from automm.train.ranks import Ranks
+from automm.train.report import TrialReport
+from automm.train.run import ROW, describe_error, device, evaluation_batches, save_weights
+
+MEMORY = 4 * 2**30
+"""Bytes of descriptors that a learner may hold at once."""
+
+
+def run_learner(
+    name: str,
+    resolved: dict[str, Any],
+    bench: Bench,
+    folder: Path,
+    *,
+    deadline: float | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> TrialReport:
+    """Fits a learner's configuration on rank 0 while the others wait.
+
+    Args:
+        name: For the report.
+        resolved: The configuration, with `learner` in place of fusion, loss and train.
+        bench: Data, task and registry.
+        folder: The trial's folder; the learner's weights and its validation answers are written there.
+        deadline: `time.monotonic()` at which it ends with what there is.
+        stopping: Asks whether the user wants the run to end.
+
+    Returns:
+        The report. A failure is a failed report, never an exception.
+
+    Raises:
+        StorageError: If the disk is full or not writable: the next trial could not write, either.
+    """
+    began = time.monotonic()
+    report = TrialReport(name, "failed", resolved)
+    error: Exception | None = None
+    views = {}
+    try:
+        views = {part: bench.view(part, resolved) for part in ("train", "valid")}
+    except Exception as problem:
+        error = problem
+    failures = [failure for failure in bench.ranks.gather(describe_error(error)) if failure]
+    if not failures:
+        try:
+            done = bench.ranks.first(
+                lambda: _fit(resolved, bench, views, folder, lambda: stopping() or _over(deadline))
+            )
+            report.metrics, report.value = done["metrics"], done["metrics"].get(bench.metric)
+            report.parameters = report.trained = done["parameters"]
+            report.settled, report.epochs, report.best_epoch = done["settled"], 1, 0
+        except Exception as problem:
+            failures = [describe_error(problem)]
+    for kind, text in failures:
+        if kind == StorageError.__name__:
+            raise StorageError(text)
+    if failures:
+        report.error = failures[0][1]
+    elif report.value is None:
+        report.error = f"{bench.metric} is not defined on the validation rows"
+    else:
+        report.state = "complete"
+    report.seconds = round(time.monotonic() - began, 3)
+    return report
+
+
+def refit(report: Mapping[str, Any], bench: Bench, folder: Path) -> bool:
+    """Fits a learner again on training and validation rows, with what validation settled. Rank 0 only.
+
+    Args:
+        report: The trial's report.
+        bench: Data, task and registry.
+        folder: The trial's folder; `refit.safetensors` is written there.
+
+    Returns:
+        Whether it was done; not if a part has no usable row.
+    """
+    resolved = report["resolved"]
+    views = {part: bench.view(part, resolved) for part in ("train", "valid")}
+    if any(not len(view.positions) for view in views.values()):
+        return False
+    encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
+    parts = [_rows(bench, part, view, encoders, resolved) for part, view in views.items()]
+    joint = Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in Rows._fields))
+    learner = make(joint.features.shape[1])
+    with blamed(bench.registry, type(learner), "fit"):
+        learner.fit(joint, None, report["settled"], lambda: False)
+    save_weights(LearnedModel(encoders, learner, bench.registry).weights(), folder / "refit.safetensors")
+    return True
+
+
+def _over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
+
+
+def _fit(
+    resolved: dict[str, Any], bench: Bench, views: Mapping[str, View], folder: Path, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Describes, fits, measures, writes. Rank 0 only."""
+    encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
+    train, valid = (_rows(bench, part, views[part], encoders, resolved) for part in ("train", "valid"))
+    learner: Learner = make(train.features.shape[1])
+    with blamed(bench.registry, type(learner), "fit"):
+        settled = learner.fit(train, valid, {}, stop)
+    with torch.no_grad(), blamed(bench.registry, type(learner), "forward"):
+        output = learner(torch.from_numpy(valid.features))
+    model = LearnedModel(encoders, learner, bench.registry)
+    answers = bench.task.answer(output)
+    view = views["valid"]
+    target = torch.from_numpy(view.target[view.positions])
+    rows = torch.from_numpy(next(iter(view.stores.values())).rows[view.positions])
+    weights = model.weights()
+    save_weights(weights, folder / "weights.safetensors")
+    save_weights({**answers, ROW: rows}, folder / "answers.safetensors")
+    return {
+        "metrics": measure(bench.task, answers, target),
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+        "settled": settled,
+    }
+
+
+def _rows(bench: Bench, part: str, view: View, encoders: Mapping[str, Encoder], resolved: Mapping[str, Any]) -> Rows:
+    """Descriptors, targets and weights of a part's usable rows."""
+    features = [_described(bench, part, view, slug, encoder, resolved) for slug, encoder in encoders.items()]
+    matrix = np.concatenate(features, 1)
+    target = bench.task.model_target(torch.from_numpy(view.target[view.positions])).numpy()
+    weight = np.ones(len(matrix), np.float32)
+    if resolved["sampling"] != "none":
+        drawn = bench.sampling(view, resolved["sampling"])["weights"]
+        weight = (drawn / drawn.mean()).astype(np.float32)
+    return Rows(matrix, target, weight)
+
+
+@torch.no_grad()
+def _described(
+    bench: Bench, part: str, view: View, slug: str, encoder: Encoder, resolved: Mapping[str, Any]
+) -> np.ndarray:
+    """An input's descriptors, float32 [rows, width]; those of a checkpoint are computed once and kept on disk."""
+    kept = bench.kept(part, slug, resolved["encoders"][slug])
+    if kept.exists():
+        stored: np.ndarray = np.load(kept, allow_pickle=False)
+        return stored.take(view.positions, axis=0)
+    own = View({slug: view.stores[slug]}, {}, view.target, np.arange(len(view.target)))
+    encoder.to(device()).eval()
+    pieces = []
+    for batch in evaluation_batches(own, Ranks()):
+        arrays = {key.removeprefix(f"{slug}."): value for key, value in batch.items() if key.startswith(f"{slug}.")}
+        present = arrays.pop("present")
+        pieces.append(pooled(encoder, arrays, present, bench.registry).float().cpu().numpy())
+        if sum(piece.nbytes for piece in pieces) > MEMORY:
+            raise AutommError(f"the descriptors of {slug} take more than {MEMORY / 2**30:.0f} GiB of memory")
+    encoder.cpu()
+    found = np.concatenate(pieces)
+    if encoder.pretrained(encoder.config):
+        with storage_errors(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(".partial.npy")
+            np.save(partial, found)
+            partial.replace(kept)
+    return found.take(view.positions, axis=0)

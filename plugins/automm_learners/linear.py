@@ -1,0 +1,125 @@
+"""Linear models."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automm.api import Learner, Rows, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STRENGTHS = (1.0, 0.1, 0.01, 0.001, 0.0001)
+"""Regularisation strengths that are tried, from weak to strong, for standardised columns."""
+REACH = 5.0
+"""Standardised values are cut off at so many standard deviations."""
+
+
+class Linear(Learner):
+    """Logistic regression, or ridge regression for numbers, on standardised descriptors.
+
+    The strength of the L2 penalty is chosen on the validation rows.
+    """
+
+    targets = frozenset({"class", "labels", "number"})
+    preference = 1.0
+
+    def fit(
+        self, train: Rows, valid: Rows | None, settled: Mapping[str, Any], stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Fits one model per strength and keeps the one with the least validation loss.
+
+        Returns:
+            {"strength": the chosen one}.
+        """
+        mean, scale = _statistics(train.features)
+        self.remember(mean=torch.from_numpy(mean), scale=torch.from_numpy(scale))
+        best, chosen = np.inf, None
+        known = settled.get("strength")
+        for strength in STRENGTHS if valid is not None or known is None else (known,):
+            weight, bias = self._solve(self._standardised(train.features), train, strength)
+            tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
+            if valid is None:
+                self.remember(**tensors)
+                return {"strength": strength}
+            loss = self._loss(self._standardised(valid.features) @ weight.T + bias, valid)
+            if loss >= best:
+                if loss > 1.02 * best:
+                    break
+                continue
+            best, chosen = loss, strength
+            self.remember(**tensors)
+            if stop():
+                break
+        return {"strength": chosen}
+
+    def _standardised(self, features: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(self._scaled(torch.from_numpy(features)).numpy())
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        scaled = (features - self.mean) * self.scale
+        return torch.where(scaled.isnan(), torch.zeros_like(scaled), scaled).clamp(-REACH, REACH)
+
+    def _solve(self, x: np.ndarray, rows: Rows, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Weights [size, width] and bias [size]."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        if self.target.kind == "number":
+            ridge = Ridge(alpha=1.0 / strength).fit(x, rows.target, sample_weight=rows.weight)
+            return np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            columns = rows.target.T if self.target.kind == "labels" else [rows.target]
+            found = []
+            for column in columns:
+                classes = np.unique(column)
+                if len(classes) < 2:  # a label that no row, or every row, has
+                    found.append((np.zeros((1, x.shape[1])), np.array([10.0 if classes[0] else -10.0])))
+                    continue
+                model = LogisticRegression(C=strength, max_iter=200).fit(x, column, sample_weight=rows.weight)
+                found.append((model.coef_, model.intercept_))
+        weight = np.concatenate([coefficients for coefficients, _ in found])
+        bias = np.concatenate([intercept for _, intercept in found])
+        if self.target.kind == "labels":
+            return weight, bias
+        if len(weight) == 1:  # two classes: one logit
+            return np.concatenate([np.zeros_like(weight), weight]), np.concatenate([np.zeros(1), bias])
+        full, offset = np.zeros((self.target.size, x.shape[1])), np.full(self.target.size, -30.0)
+        present = np.unique(rows.target)
+        full[present], offset[present] = weight, bias
+        return full, offset
+
+    def _loss(self, output: np.ndarray, rows: Rows) -> float:
+        """Weighted mean loss of outputs [rows, size]."""
+        with torch.no_grad():
+            given, target = torch.from_numpy(output).float(), torch.from_numpy(rows.target)
+            match self.target.kind:
+                case "class":
+                    losses = torch.nn.functional.cross_entropy(given, target.long(), reduction="none")
+                case "labels":
+                    losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                        given, target.float(), reduction="none"
+                    ).mean(1)
+                case _:
+                    losses = (given[:, 0] - target.float()) ** 2
+            return float((losses.numpy() * rows.weight).mean())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [batch, width] → logits, or the number, [batch, size]."""
+        return self._scaled(features) @ self.weight.T + self.bias
+
+
+def _statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and one over the standard deviation of the known values of each column; 0 for constant columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns without any known value
+        mean, deviation = np.nanmean(features, axis=0), np.nanstd(features, axis=0)
+    mean = np.nan_to_num(mean).astype(np.float32)
+    deviation = np.nan_to_num(deviation)
+    return mean, np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 0.0).astype(np.float32)
