@@ -14,7 +14,9 @@ def automm_register(register: Callable[[type], type]) -> None:
     from automm_text.modality import Text
     from automm_text.ngram import NgramText
     from automm_text.ngrams import Ngrams
+    from automm_text.tfidf import Tfidf
+    from automm_text.tfidf_svd import TfidfSvd
     from automm_text.tokens import Tokens
 
-    for component in (Text, Ngrams, NgramText, Tokens, HfText):
+    for component in (Text, Ngrams, NgramText, Tfidf, TfidfSvd, Tokens, HfText):
         register(component)
