@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,12 @@ class Reading(NamedTuple):
     Attributes:
         values: Float64 [time, channels]; NaN where a sample is missing.
         names: Column names of a table (positions where it has no header); None for arrays and lists.
+        dates: A table's columns of dates without a gap, in seconds since 1970: name → float64 [time].
     """
 
     values: np.ndarray
     names: tuple[str, ...] | None = None
+    dates: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def read_cell(cell: Any, bounds: Bounds) -> Reading:
@@ -84,7 +87,7 @@ def _read_file(data: bytes, bounds: Bounds) -> Reading:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadCell("not a series file (.npy, CSV, Parquet or JSON)") from None
-    return _read_json(text, bounds) if text.lstrip()[:1] == "[" else _read_csv(text, bounds)
+    return _read_json(text, bounds) if text.lstrip()[:1] in ("[", "{") else _read_csv(text, bounds)
 
 
 def _read_npy(data: bytes, bounds: Bounds) -> np.ndarray:
@@ -118,8 +121,14 @@ def _read_json(text: str, bounds: Bounds) -> Reading:
         cell = json.loads(text)
     except (ValueError, RecursionError):
         raise BadCell("not a JSON list of numbers") from None
+    if isinstance(cell, list) and cell and all(isinstance(row, dict) for row in cell):
+        names = dict.fromkeys(name for row in cell for name in row)
+        _check(len(cell), len(names), bounds)
+        return _from_cells({name: [row.get(name) for row in cell] for name in names}, bounds)
+    if isinstance(cell, dict) and cell and all(isinstance(column, list) for column in cell.values()):
+        return _from_cells(cell, bounds)
     if not isinstance(cell, list):
-        raise BadCell("the JSON is not a list of numbers or a list of lists")
+        raise BadCell("the JSON is not a list of numbers, a list of lists, or a table of columns or records")
     return Reading(_from_list(cell, bounds))
 
 
@@ -177,12 +186,22 @@ def _read_csv(text: str, bounds: Bounds) -> Reading:
     for line, row in enumerate(rows):
         if len(row) != len(header):
             raise BadCell(f"row {line} of the CSV has {len(row)} cells, not {len(header)}")
-    columns = {
-        name: values
-        for name, cells in zip(header, zip(*rows, strict=True), strict=False)
-        if (values := _column(cells, delimiter == ";")) is not None
-    }
-    return _from_columns(columns, len(rows))
+    return _from_cells(dict(zip(header, zip(*rows, strict=True), strict=True)), bounds, delimiter == ";")
+
+
+def _from_cells(table: Mapping[str, Sequence[Any]], bounds: Bounds, decimal_comma: bool = False) -> Reading:
+    """A table's columns of numbers and of dates; columns of words are left out."""
+    lengths = {len(cells) for cells in table.values()}
+    if len(lengths) > 1:
+        raise BadCell(f"the columns of the series have {min(lengths)} to {max(lengths)} samples")
+    _check(lengths.pop(), len(table), bounds)
+    columns, dates = {}, {}
+    for name, cells in table.items():
+        if (values := _column(cells, decimal_comma)) is not None:
+            columns[name] = values
+        elif (seconds := _dates(cells)) is not None:
+            dates[name] = seconds
+    return _from_columns(columns, dates)
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -192,18 +211,31 @@ def _is_header(rows: list[list[str]]) -> bool:
     return all(words) or any(word and parse_number(cell) is not None for word, cell in zip(words, below, strict=False))
 
 
-def _column(cells: Sequence[str], decimal_comma: bool) -> np.ndarray | None:
+def _column(cells: Sequence[Any], decimal_comma: bool) -> np.ndarray | None:
     """A column's numbers; None for a column of dates or words."""
     try:
-        return np.array(cells, np.float64)
-    except ValueError:
-        pass
+        values = np.array(cells, np.float64)
+    except (TypeError, ValueError):
+        values = None
+    if values is not None and values.ndim == 1:
+        return values
     if decimal_comma:
         cells = [cell.replace(",", ".") for cell in cells]
     numbers = [parse_number(cell) for cell in cells]
     if all(number is None for number in numbers) and not all(is_null(cell) for cell in cells):
         return None
     return np.array([np.nan if number is None else number for number in numbers], np.float64)
+
+
+def _dates(cells: Sequence[Any]) -> np.ndarray | None:
+    """A column's dates in seconds since 1970; None if a cell is none."""
+    found = []
+    for cell in cells:  # a column of words is left at its first cell
+        moment = parse_date(cell)
+        if moment is None:
+            return None
+        found.append(moment.timestamp())
+    return np.array(found, np.float64)
 
 
 def _read_parquet(data: bytes, bounds: Bounds) -> Reading:
@@ -214,15 +246,20 @@ def _read_parquet(data: bytes, bounds: Bounds) -> Reading:
     try:
         file = parquet.ParquetFile(pa.BufferReader(data))
         names = [f.name for f in file.schema_arrow if _is_numeric(f.type)]
-        _check(file.metadata.num_rows, len(names), bounds)
-        table = file.read(columns=names, use_threads=False)
+        times = [f.name for f in file.schema_arrow if pa.types.is_timestamp(f.type) or pa.types.is_date(f.type)]
+        _check(file.metadata.num_rows, len(names) + len(times), bounds)
+        table = file.read(columns=names + times, use_threads=False)
         columns = {name: table[name].cast(pa.float64(), safe=False).to_numpy() for name in names}
+        moments = {
+            name: table[name].cast(pa.timestamp("us"), safe=False) for name in times if not table[name].null_count
+        }
+        dates = {name: column.cast(pa.int64()).to_numpy() / 1e6 for name, column in moments.items()}
     except BadCell:
         raise
     # Besides its own errors pyarrow lets UnicodeDecodeError and others of a damaged schema through.
     except Exception as problem:
         raise BadCell(f"damaged Parquet file: {problem}") from None
-    return _from_columns(columns, table.num_rows)
+    return _from_columns(columns, dates)
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -231,9 +268,7 @@ def _is_numeric(kind: Any) -> bool:
     return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
-def _from_columns(columns: dict[str, np.ndarray], rows: int) -> Reading:
+def _from_columns(columns: dict[str, np.ndarray], dates: dict[str, np.ndarray]) -> Reading:
     if not columns:
         raise BadCell("the table has no column of numbers")
-    if rows == 0:
-        raise BadCell("the series has no samples")
-    return Reading(np.stack(list(columns.values()), 1).astype(np.float64), tuple(columns))
+    return Reading(np.stack(list(columns.values()), 1).astype(np.float64), tuple(columns), dates)
