@@ -37,8 +37,8 @@ class Examples(NamedTuple):
     groups: tuple[int, ...]
 
 
-ADAPT = r"^(none|full|last_[1-9][0-9]*)$"
-"""What `adapt:` may say."""
+ADAPT = r"^(none|full|last_[1-9][0-9]{0,3}|lora(_[1-9][0-9]{0,3})?)$"
+"""What `adapt:` may say: `none`, `last_N`, `lora`, `lora_R` or `full`."""
 
 
 class Modality(Component, abstract=True):
@@ -96,7 +96,7 @@ class Encoder(ModuleComponent, abstract=True):
         """Fields of every encoder."""
 
         adapt: Annotated[str, Field(pattern=ADAPT)] = "full"
-        """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
+        """What is trained: `none`, `last_N` (the last N layers), `lora` (adapters; `lora_R`: of rank R) or `full`."""
 
     @classmethod
     def processor(cls, config: Any, info: InputInfo) -> Processor:
@@ -343,7 +343,7 @@ class Task(Component, abstract=True):
         return {}
 
     def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
-        """Class (or label) → "rows", "precision", "recall" and "f1", for the report on imbalance; empty if it has none."""
+        """Class (or label) → "rows", "precision", "recall" and "f1", for the report on imbalance; empty: none."""
         del answers, target
         return {}
 

@@ -12,6 +12,7 @@ from automm.core.features import Features
 from automm.core.kinds import Encoder, Fusion, Graph, Task
 from automm.core.processor import Processor
 from automm.errors import PluginError
+from automm.model.lora import add_adapters, rank_of
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 
@@ -198,11 +199,14 @@ def _checked(component: Encoder | Fusion, given: Any) -> Features:
 def adapt(encoder: Encoder, how: str) -> None:
     """Freezes what `adapt` says: `none` everything, `last_N` all but the last N layers, `full` nothing.
 
-    What the encoder calls fresh is trained in any case.
+    `lora` and `lora_R` freeze everything too, and add adapters that are trained. What the encoder calls fresh is
+    trained in any case.
     """
     if how == "full":
         return
     encoder.requires_grad_(False)
+    if rank := rank_of(how):
+        add_adapters(encoder, rank)
     layers = encoder.layers()[-int(how.removeprefix("last_")) :] if how.startswith("last_") else []
     for layer in [*layers, *encoder.fresh()]:
         layer.requires_grad_(True)
@@ -216,7 +220,8 @@ def parameter_groups(
     pretrained: set[int] = set()
     for slug, choice in resolved["encoders"].items():
         cls = registry.get("encoder", choice["name"])
-        if cls.pretrained(cls.Config.model_validate(choice["config"])):
+        # Adapters are new: beside frozen weights all that is trained learns at the full rate.
+        if rank_of(choice["config"]["adapt"]) is None and cls.pretrained(cls.Config.model_validate(choice["config"])):
             encoder = cast(Encoder, model.encoders[slug])
             fresh = {id(parameter) for module in encoder.fresh() for parameter in module.parameters()}
             pretrained |= {id(parameter) for parameter in encoder.parameters()} - fresh

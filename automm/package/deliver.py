@@ -23,6 +23,7 @@ from automm.data.arrays import ArrayStore
 from automm.errors import GateMissedError, PluginError
 from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph
 from automm.model.learned import restore
+from automm.model.lora import merge_adapters
 from automm.package.content import PackageContent, PackageInput
 from automm.package.verify import verify_package
 from automm.package.write import write_package
@@ -74,6 +75,7 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
         again = folder / "refit.safetensors"
         weights = load_weights(again if again.exists() else folder / "weights.safetensors")
         model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
+        merge_adapters(model)
         models.append(AnswerModel(model, run.prepared.task))
         names.append(outer)
     if len(models) == 1:
