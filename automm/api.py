@@ -13,6 +13,7 @@ from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
 from automm.core.features import Features
+from automm.core.halves import gain_of, halves
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
 from automm.core.learner import Learner, Rows
@@ -73,6 +74,8 @@ __all__ = [
     "VerificationError",
     "as_text",
     "collate",
+    "gain_of",
+    "halves",
     "hookimpl",
     "is_null",
     "nn",

@@ -130,6 +130,7 @@ class Context:
         inputs: The inputs of the model.
         rows: Training rows.
         needs: What the task needs of the fusion: "vector", "tokens" or "aligned".
+        metric: The metric that decides.
     """
 
     task: str
@@ -137,3 +138,4 @@ class Context:
     rows: int
     target: TargetInfo | None = None
     needs: str = "vector"
+    metric: str = ""

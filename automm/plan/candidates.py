@@ -19,7 +19,7 @@ from automm.plugin.registry import Entry, Registry
 PLAIN = "none"
 RESAMPLE = "resample"
 SAMPLINGS = {"resample_over": "over", "resample_under": "under", "resample_sqrt": "sqrt"}
-"""Remedies that draw rows → the method of `sampling_weights`; `resample` is the first, and when searching all of them."""
+"""Remedies that draw rows → the method of `sampling_weights`; `resample` is the first, when searching all of them."""
 AUTO = "auto"
 WEIGHTS = "weights"
 FROZEN = "none"
@@ -213,7 +213,7 @@ class Chooser:
     def _named_losses(
         self, entries: list[Entry], named: Sequence[ComponentSpace], remedies: Sequence[str], imbalance: float
     ) -> list[LossChoice]:
-        """The recipe's losses, each its own remedy, and on resampled rows if the recipe wants that; `auto` resamples plain ones."""
+        """The recipe's losses, each its own remedy, and on resampled rows if wanted; `auto` resamples plain ones."""
         picked = self._pick("loss", entries, named)
         own = [
             LossChoice(key=c.name, component=c, remedy=self._registry.get("loss", c.name).remedy or PLAIN)

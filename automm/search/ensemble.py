@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from automm.core.halves import gain_of, halves
 
 Answers = Mapping[str, Any]
 Score = Callable[[Answers, np.ndarray], float]
@@ -19,9 +20,6 @@ MEMBERS = 5
 """Most different models: each is run at every prediction."""
 ROUNDS = 15
 """Most additions of a model; the least weight is 1/15."""
-SPLITS = 6
-"""How often the rows are halved to measure the gain."""
-
 
 def select(
     pool: Sequence[Answers], rows: int, score: Score, average: Average, seed: int, members: int = MEMBERS
@@ -47,18 +45,14 @@ def select(
     alone = [1.0] + [0.0] * (len(pool) - 1)
     if len(pool) < 2 or members < 2:
         return alone
-    random = np.random.default_rng(seed)
     gains = []
-    for _ in range(SPLITS):
-        order = random.permutation(rows)
-        for choose, judge in ((order[: rows // 2], order[rows // 2 :]), (order[rows // 2 :], order[: rows // 2])):
-            scores = [score(answers, choose) for answers in pool]
-            single = pool[int(np.argmax(scores))]
-            joint = average(pool, _greedy(pool, choose, score, average, members))
-            gain = score(joint, judge) - score(single, judge)
-            if np.isfinite(max(scores)) and np.isfinite(gain):  # a half may lack a class that the metric needs
-                gains.append(gain)
-    if len(gains) < 2 or not statistics.fmean(gains) > statistics.stdev(gains) / len(gains) ** 0.5:
+    for choose, judge in halves(rows, seed):
+        scores = [score(answers, choose) for answers in pool]
+        single = pool[int(np.argmax(scores))]
+        joint = average(pool, _greedy(pool, choose, score, average, members))
+        if np.isfinite(max(scores)):  # a half may lack a class that the metric needs
+            gains.append(score(joint, judge) - score(single, judge))
+    if gain_of(gains) is None:
         return alone
     return _greedy(pool, np.arange(rows), score, average, members)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from automm.api import Claim, ColumnProfile, DataError, Decoder, Metric, TargetInfo, as_text, is_null, parse_number
-from automm_tasks import metrics
+from automm_tasks import decisions, metrics
 from automm_tasks.base import HeadTask, filled, missing, only_column, refuse, shown
 from automm_tasks.decoders import Classes
+from automm_tasks.scores import by_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,8 @@ FEW = 20
 class Classification(HeadTask):
     """Exactly one of two or more classes.
 
-    Classes are ordered as numbers if all of them are numbers, else alphabetically. Of two classes the second is the
-    positive one of `roc_auc` and `average_precision`, unless `positive` names the other.
+    Classes are ordered as numbers if all of them are numbers, else alphabetically, unless `order` names them. Of two
+    classes the second is the positive one of `roc_auc` and `average_precision`, unless `positive` names the other.
     """
 
     target_kind = "class"
@@ -36,6 +37,14 @@ class Classification(HeadTask):
 
         positive: str | None = None
         """Of two classes: the one that counts as positive; by default the second in order."""
+        order: tuple[str, ...] = ()
+        """All classes from low to high, where their order means something ([poor, fair, good]): then `quadratic_kappa`
+        and ordinal losses go by it. Not needed for numbers."""
+        decision: Literal[
+            "auto", "none", "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "quadratic_kappa", "mcc"
+        ] = "auto"
+        """The metric for which the winner's way from probabilities to a class is tuned on the validation rows; `auto`:
+        the recipe's metric, if it depends on that; `none`: always the most probable class."""
 
     @classmethod
     def claim(cls, columns: Sequence[ColumnProfile]) -> Claim | None:
@@ -63,7 +72,7 @@ class Classification(HeadTask):
     @classmethod
     def metric_names(cls) -> dict[str, bool]:
         """Metric name → larger is better; accuracy is the default."""
-        return {name: metric.maximize for name, metric in metrics.CLASS.items()}
+        return {name: metric.maximize for name, metric in metrics.class_metrics({}).items()}
 
     @classmethod
     def examples(cls, count: int, seed: int) -> dict[str, list[Any]]:
@@ -75,15 +84,17 @@ class Classification(HeadTask):
         """Learns names, order and counts of the classes.
 
         Raises:
-            DataError: If the target is empty or holds one class.
+            DataError: If the target is empty or holds one class, or if `order` or `positive` do not fit its classes.
         """
         column, values = only_column(cells, "classification")
         counts = Counter(as_text(cell) for cell in filled(column, values))
-        names = class_order(counts)
+        names = self._ordered(column, class_order(counts))
         if len(names) < 2:
             raise DataError(f"target column {column!r} holds one class in all training rows: {shown(names[0])}")
         positive = self.config.positive
         if positive is not None:
+            if self.config.order:
+                raise DataError("task.positive: the last of task.order is the positive class; leave one of them out")
             if len(names) != 2 or positive not in names:
                 choices = ", ".join(names[:10])
                 raise DataError(
@@ -91,6 +102,16 @@ class Classification(HeadTask):
                 )
             names.sort(key=lambda name: name == positive)
         self.state = {"column": column, "names": names, "counts": [counts[name] for name in names]}
+
+    def _ordered(self, column: str, names: list[str]) -> list[str]:
+        order = [as_text(name) for name in self.config.order]
+        if not order:
+            return names
+        if len(set(order)) < len(order):
+            raise DataError("task.order: it names a class twice")
+        if absent := [name for name in names if name not in order]:
+            raise DataError(f"task.order: the class {shown(absent[0])} of column {column!r} is not in it")
+        return [name for name in order if name in names]
 
     def encode(self, cells: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """Class indices, int64 [rows].
@@ -118,7 +139,8 @@ class Classification(HeadTask):
     def target(self) -> TargetInfo:
         """Kind "class" with names and counts."""
         names, counts = tuple(self.state["names"]), tuple(self.state["counts"])
-        return TargetInfo("class", len(names), names, counts, sum(counts))
+        ordered = bool(self.config.order) or all(parse_number(name) is not None for name in names)
+        return TargetInfo("class", len(names), names, counts, sum(counts), {"ordered": ordered})
 
     def start(self) -> list[float]:
         """Log frequencies."""
@@ -131,11 +153,33 @@ class Classification(HeadTask):
 
     def metrics(self) -> dict[str, Metric]:
         """The metrics by name, accuracy first."""
-        return dict(metrics.CLASS)
+        return metrics.class_metrics(self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        """How probabilities become classes; empty: the most probable one."""
+        decision = self.state.get("decision", {})
+        return {key: decision[key] for key in ("weights", "cuts") if key in decision}
+
+    def decide(self, answers: Mapping[str, np.ndarray], target: np.ndarray, metric: str, seed: int) -> dict[str, Any]:
+        """Weights of the classes, or cuts of the expected class number, where they raise the metric; see the docs."""
+        probabilities = answers["probabilities"]
+        metric = metric if self.config.decision == "auto" else self.config.decision
+        tuners = decisions.class_tuners(metric, probabilities.shape[1])
+        if not tuners:
+            return {}
+        found = decisions.decide(probabilities, target, tuners, decisions.class_score(metric), seed)
+        return {"metric": metric, **found} if found else {}
+
+    def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
+        """Rows, precision, recall and F1 of every class."""
+        names, reading = tuple(self.state["names"]), self._reading()
+        predicted = decisions.classes(answers["probabilities"], reading.get("weights"), reading.get("cuts"))
+        at = np.arange(len(names))
+        return by_class(names, predicted[:, None] == at, target[:, None] == at)
 
     def decoder(self) -> Decoder:
         """Reads probabilities as class names."""
-        return Classes(Classes.Config(names=tuple(self.state["names"])))
+        return Classes(Classes.Config(names=tuple(self.state["names"]), **self._reading()))
 
 
 def class_order(names: Mapping[str, int]) -> list[str]:

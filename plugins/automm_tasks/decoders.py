@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from automm.api import Decoder
+from automm_tasks import decisions
 
 
 class Classes(Decoder):
-    """The most probable class and the probability of every class."""
+    """A class, by default the most probable one, and the probability of every class."""
 
     op = "task.classes"
 
@@ -21,6 +22,19 @@ class Classes(Decoder):
 
         names: tuple[str, ...]
         """Class names, in the order of the probabilities."""
+        weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+        """The class with the largest weight times probability is predicted; None: the most probable one."""
+        cuts: tuple[float, ...] | None = None
+        """For ordered classes: the expected class number is cut here, ascending, in place of weighing."""
+
+        @model_validator(mode="after")
+        def _fitting(self) -> Self:
+            size = len(self.names)
+            if self.weights is not None and len(self.weights) != size:
+                raise ValueError(f"{size} classes, but {len(self.weights)} weights")
+            if self.cuts is not None and (len(self.cuts) != size - 1 or list(self.cuts) != sorted(self.cuts)):
+                raise ValueError(f"{size} classes need {size - 1} ascending cuts, not {list(self.cuts)}")
+            return self
 
     def columns(self) -> dict[str, str]:
         """`prediction`, then `probability_<class>` for every class."""
@@ -29,7 +43,8 @@ class Classes(Decoder):
     def decode(self, answers: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Reads `probabilities` [batch, classes]."""
         probabilities = answers["probabilities"]
-        best = np.array(self.config.names, object)[probabilities.argmax(1)]
+        predicted = decisions.classes(probabilities, self.config.weights, self.config.cuts)
+        best = np.array(self.config.names, object)[predicted]
         return {"prediction": best.tolist(), **_probabilities(self.config.names, probabilities)}
 
 
@@ -59,7 +74,7 @@ class Labels(Decoder):
     def decode(self, answers: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Reads `probabilities` [batch, labels]."""
         probabilities = answers["probabilities"]
-        rows, labels = np.nonzero(probabilities >= np.array(self.config.thresholds, probabilities.dtype))
+        rows, labels = np.nonzero(decisions.labels(probabilities, self.config.thresholds))
         names = np.array(self.config.names, object)[labels].tolist()
         ends = np.searchsorted(rows, np.arange(len(probabilities)), side="right").tolist()
         lists = [names[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automm.api import Metric, torch
+from automm_tasks import decisions
+from automm_tasks.scores import LABEL_SCORES, label_score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,54 +28,10 @@ def _metric(answer: str, maximize: bool, score: Score) -> Metric:
     return Metric(maximize, compute)
 
 
-def _confusion(p: Tensor, y: Tensor) -> Tensor:
-    """Rows are true classes, columns predicted ones: [classes, classes]."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    return multiclass_confusion_matrix(p.argmax(1), y, p.shape[1]).double()
-
-
-def _accuracy(p: Tensor, y: Tensor) -> Tensor:
-    from torchmetrics.functional.classification import multiclass_accuracy
-
-    return multiclass_accuracy(p, y, p.shape[1], average="micro")
-
-
-def _balanced_accuracy(p: Tensor, y: Tensor) -> Tensor:
-    """Mean recall of the classes that the rows hold."""
-    confusion = _confusion(p, y)
-    rows = confusion.sum(1)
-    return (confusion.diagonal() / rows)[rows > 0].mean()
-
-
-def _f1(average: str) -> Score:
-    def score(p: Tensor, y: Tensor) -> Tensor:
-        from torchmetrics.functional.classification import multiclass_f1_score
-
-        return multiclass_f1_score(p, y, p.shape[1], average=average)
-
-    return score
-
-
 def _log_loss(p: Tensor, y: Tensor) -> Tensor:
     """Mean −log p of the true class; probabilities are kept off 0 by the float32 epsilon, as scikit-learn does."""
     tiny = torch.finfo(torch.float32).eps
     return -p.gather(1, y[:, None]).clamp(tiny, 1 - tiny).log().mean()
-
-
-def _quadratic_kappa(p: Tensor, y: Tensor) -> Tensor:
-    from torchmetrics.functional.classification import multiclass_cohen_kappa
-
-    return multiclass_cohen_kappa(p, y, p.shape[1], weights="quadratic")
-
-
-def _mcc(p: Tensor, y: Tensor) -> Tensor | float:
-    """Matthews correlation; 0 where truth or prediction is constant, as in scikit-learn."""
-    from torchmetrics.functional.classification import multiclass_matthews_corrcoef
-
-    if len(y.unique()) == 1 or len(p.argmax(1).unique()) == 1:
-        return 0.0
-    return multiclass_matthews_corrcoef(p, y, p.shape[1])
 
 
 def _over_columns(p: Tensor, on: Tensor, score: Score) -> float:
@@ -110,17 +68,29 @@ def _of_labels(score: Score) -> Score:
     return lambda p, y: _over_columns(p, y > 0.5, score)
 
 
-CLASS: dict[str, Metric] = {
-    "accuracy": _metric("probabilities", True, _accuracy),
-    "balanced_accuracy": _metric("probabilities", True, _balanced_accuracy),
-    "macro_f1": _metric("probabilities", True, _f1("macro")),
-    "micro_f1": _metric("probabilities", True, _f1("micro")),
-    "roc_auc": _metric("probabilities", True, _of_classes(_binary_roc_auc)),
-    "average_precision": _metric("probabilities", True, _of_classes(_binary_average_precision)),
-    "log_loss": _metric("probabilities", False, _log_loss),
-    "quadratic_kappa": _metric("probabilities", True, _quadratic_kappa),
-    "mcc": _metric("probabilities", True, _mcc),
-}
+def class_metrics(reading: Mapping[str, Any]) -> dict[str, Metric]:
+    """The metrics of one class per row.
+
+    Args:
+        reading: How probabilities become classes; see `automm_tasks.decisions`.
+    """
+
+    def decided(name: str) -> Metric:
+        score = decisions.class_score(name)
+        # As float32, like the decoder reads them.
+        return _metric("probabilities", True, lambda p, y: score(p.float().numpy(), y.numpy(), dict(reading)))
+
+    return {
+        "accuracy": decided("accuracy"),
+        "balanced_accuracy": decided("balanced_accuracy"),
+        "macro_f1": decided("macro_f1"),
+        "micro_f1": decided("micro_f1"),
+        "roc_auc": _metric("probabilities", True, _of_classes(_binary_roc_auc)),
+        "average_precision": _metric("probabilities", True, _of_classes(_binary_average_precision)),
+        "log_loss": _metric("probabilities", False, _log_loss),
+        "quadratic_kappa": decided("quadratic_kappa"),
+        "mcc": decided("mcc"),
+    }
 
 
 def label_metrics(thresholds: Sequence[float]) -> dict[str, Metric]:
@@ -130,30 +100,20 @@ def label_metrics(thresholds: Sequence[float]) -> dict[str, Metric]:
         thresholds: Smallest probability at which a label is predicted, one per label (or one for all).
     """
 
-    def predicted(p: Tensor) -> Tensor:
-        # Compared as float32, like the decoder does.
-        return (p.float() >= torch.tensor(tuple(thresholds), dtype=torch.float32)).long()
+    def decided(name: str) -> Metric:
+        def score(p: Tensor, y: Tensor) -> float:
+            # As float32, like the decoder reads them.
+            return label_score(name, decisions.labels(p.float().numpy(), thresholds), y.numpy() > 0.5)
 
-    def f1(average: str) -> Score:
-        def score(p: Tensor, y: Tensor) -> Tensor:
-            from torchmetrics.functional.classification import binary_f1_score, multilabel_f1_score
+        return _metric("probabilities", True, score)
 
-            on = y.long()
-            if average == "micro":
-                return binary_f1_score(predicted(p).flatten(), on.flatten())
-            return multilabel_f1_score(predicted(p), on, p.shape[1], average=average)
-
-        return score
-
-    def exact(p: Tensor, y: Tensor) -> Tensor:
-        return (predicted(p) == y.long()).all(1).double().mean()
-
+    scores = {name: decided(name) for name in LABEL_SCORES}
     return {
         "average_precision": _metric("probabilities", True, _of_labels(_binary_average_precision)),
-        "micro_f1": _metric("probabilities", True, f1("micro")),
-        "macro_f1": _metric("probabilities", True, f1("macro")),
+        "micro_f1": scores["micro_f1"],
+        "macro_f1": scores["macro_f1"],
         "roc_auc": _metric("probabilities", True, _of_labels(_binary_roc_auc)),
-        "accuracy": _metric("probabilities", True, exact),
+        "accuracy": scores["accuracy"],
     }
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from automm.api import Claim, ColumnProfile, DataError, Decoder, Metric, TargetInfo, as_text, is_null, parse_boolean
-from automm_tasks import metrics
+from automm_tasks import decisions, metrics
 from automm_tasks.base import HeadTask, filled, missing, refuse, shown
 from automm_tasks.classification import class_order
 from automm_tasks.decoders import Labels
+from automm_tasks.scores import by_class, label_score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +37,13 @@ class Multilabel(HeadTask):
         for columns of 0/1, and not for cells that are lists."""
         empty: Literal["missing", "no_labels"] = "missing"
         """What an empty cell means: the row's target is missing, or the row has no labels."""
-        threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-        """Smallest probability at which a label is predicted."""
+        threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+        """Smallest probability at which a label is predicted; None: tuned (see `decision`), else 0.5."""
         thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
         """Label name → its own threshold."""
+        decision: Literal["auto", "none", "micro_f1", "macro_f1", "accuracy"] = "auto"
+        """The metric for which the thresholds that no other field sets are tuned on the validation rows; `auto`: the
+        recipe's metric, if it depends on them; `none`: they stay at 0.5."""
 
     @classmethod
     def claim(cls, columns: Sequence[ColumnProfile]) -> Claim | None:
@@ -190,8 +194,28 @@ class Multilabel(HeadTask):
         return {"probabilities": output.float().sigmoid()}
 
     def _thresholds(self) -> tuple[float, ...]:
-        config = self.config
-        return tuple(config.thresholds.get(name, config.threshold) for name in self.state["names"])
+        if "decision" in self.state:
+            return tuple(self.state["decision"]["thresholds"])
+        usual = 0.5 if self.config.threshold is None else self.config.threshold
+        return tuple(self.config.thresholds.get(name, usual) for name in self.state["names"])
+
+    def decide(self, answers: Mapping[str, np.ndarray], target: np.ndarray, metric: str, seed: int) -> dict[str, Any]:
+        """One threshold per label, where that raises the metric; those that the recipe sets stay."""
+        config, usual = self.config, self._thresholds()
+        metric = metric if config.decision == "auto" else config.decision
+        free = [config.threshold is None and name not in config.thresholds for name in self.state["names"]]
+
+        def score(probabilities: np.ndarray, on: np.ndarray, reading: Mapping[str, Any]) -> float:
+            return label_score(metric, decisions.labels(probabilities, reading.get("thresholds", usual)), on > 0.5)
+
+        tuners = decisions.label_tuners(metric, usual, free)
+        found = decisions.decide(answers["probabilities"], target, tuners, score, seed)
+        return {"metric": metric, **found} if found else {}
+
+    def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
+        """Rows, precision, recall and F1 of every label."""
+        predicted = decisions.labels(answers["probabilities"], self._thresholds())
+        return by_class(tuple(self.state["names"]), predicted, target > 0.5)
 
     def metrics(self) -> dict[str, Metric]:
         """The metrics by name, average precision first."""

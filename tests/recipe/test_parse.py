@@ -178,8 +178,10 @@ def test_search_time(parse, text, seconds):
 
 def test_imbalance_takes_the_remedies_of_the_registered_losses(parse, problems):
     assert parse("imbalance: [none, resample, weights]\n").imbalance == ("none", "resample", "weights")
+    assert parse("imbalance: resample_sqrt\n").imbalance == ("resample_sqrt",)
     assert problems("imbalance: focal\n") == [
-        "3:1 imbalance: unknown imbalance remedy 'focal'; there are: none, auto, resample, weights"
+        "3:1 imbalance: unknown imbalance remedy 'focal'; there are: none, auto, resample, resample_over, "
+        "resample_under, resample_sqrt, weights"
     ]
 
 
