@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from automm.api import Encoder, Features, InputInfo, Processor, Tune, nn, torch
+from automm.api import Features, Tune, nn, torch
+from automm_tabular.embedded import EmbeddedColumns
 from automm_tabular.processor import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TabularMlp(Encoder):
+class TabularMlp(EmbeddedColumns):
     """Embeds every column (numbers piecewise-linearly, Gorishniy et al. 2022) and mixes them with a residual MLP.
 
     Gives one token; with `tokens`, one more for each column (two for a date: its time, and its place in day and year).
     """
 
-    modality = "tabular"
     preference = 1.0
 
-    class Config(Encoder.Config):
+    class Config(EmbeddedColumns.Config):
         """Fields of the tabular encoder."""
 
-        numeric: Literal["piecewise_linear", "periodic"] = "piecewise_linear"
-        """How numbers are embedded."""
         embedding: Annotated[int, Field(ge=1), Tune(8, 32, step=8)] = 16
         """Width of a column's embedding."""
         width: Annotated[int, Field(ge=1), Tune(choices=[64, 128, 256])] = 128
@@ -38,28 +36,12 @@ class TabularMlp(Encoder):
         """Share of hidden features dropped in training."""
         tokens: bool = False
         """Also give one token per column, for fusions that attend to tokens."""
-        bins: Annotated[int, Field(ge=2)] = 48
-        """Most quantile bins per number."""
-        min_count: Annotated[int, Field(ge=1)] = 2
-        """Categories seen less often in training are treated as unknown."""
-        max_categories: Annotated[int, Field(ge=1)] = 10_000
-        """Most categories per column."""
-
-    @classmethod
-    def processor(cls, config: Any, info: InputInfo) -> Processor:
-        """The unfitted table; a column without a type is read as a category, which takes any cell."""
-        types = {column: info.types.get(column, "category") for column in info.columns}
-        fields = {name: getattr(config, name) for name in ("bins", "min_count", "max_categories")}
-        return Table(Table.Config(columns=info.columns, types=types, **fields))
 
     def __init__(self, config: Any, processor: Table) -> None:
-        from automm_tabular._modules import Block, Columns
+        from automm_tabular._modules import Block
 
         super().__init__(config, processor)
-        specs = processor.specs()
-        dates = specs["cyclic"].shape[0] if "cyclic" in specs else 0
-        bins = processor.bins if "number" in specs else []
-        self.columns = Columns(bins, dates, processor.sizes, config.embedding, config.numeric)
+        self.columns = self.embedding_of(processor, config.embedding)
         self.join = nn.Sequential(
             nn.Linear(self.columns.count * config.embedding, config.width), nn.Dropout(config.dropout)
         )

@@ -1,66 +1,50 @@
-"""Table: columns of numbers, categories, dates and truth values → fixed arrays. Torch-free."""
+"""Table: columns of numbers, categories, dates, truth values and lists → fixed arrays. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from automm.api import ArraySpec, BadCells, Processor, as_text, is_null
-from automm_tabular import reading, statistics
-
-SAMPLE = 50_000
-"""Training values per column that quantiles are computed from."""
-
-_NOUNS = {"number": "a number", "date": "a date", "boolean": "a true/false value"}
+from automm.api import ArraySpec, as_text, is_null
+from automm_tabular import lists, reading, statistics
+from automm_tabular.columns import SAMPLE, TypedColumns
 
 
-class Table(Processor):
-    """Many columns → `number`, `number_missing`, `cyclic` and `category`, each only if some column gives it.
+class Table(TypedColumns):
+    """Many columns → `number`, `number_missing`, `cyclic`, `category` and `items`, each only if some column gives it.
 
     - number [n] float32: number columns, then the times of date columns; robustly scaled and smoothly clipped to
       (-3, 3); 0 where missing.
     - number_missing [n] float32: 1 where missing.
     - cyclic [d, 8] float32: sine and cosine of month, weekday, hour and day of the year of each date column.
     - category [m] int64: category columns, then truth values: 0 missing, 1 outside the vocabulary.
+    - items [k] float32: the list columns side by side: how many items outside the vocabulary, then 1 for each item of
+      the vocabulary that the list holds.
 
-    A number, date or truth value that cannot be read is a bad cell; a category never seen is not.
+    A number, date or truth value that cannot be read is a bad cell; a category or list item never seen is not.
     """
 
     op = "tabular.table"
 
-    class Config(Processor.Config):
+    class Config(TypedColumns.Config):
         """The columns and how they are read."""
 
-        columns: tuple[str, ...]
-        """The columns, in order."""
-        types: dict[str, Literal["number", "category", "date", "boolean"]]
-        """Column → type."""
-        min_count: Annotated[int, Field(ge=1)] = 2
-        """Categories seen less often are treated as unknown, so that unknown ones mean something."""
         max_categories: Annotated[int, Field(ge=1)] = 10_000
         """Most categories per column; rarer ones are treated as unknown."""
+        max_items: Annotated[int, Field(ge=1)] = 128
+        """Most items per list column; rarer ones are treated as unknown."""
         bins: Annotated[int, Field(ge=2)] = 48
         """Most quantile bins per number."""
 
-        @model_validator(mode="after")
-        def _typed(self) -> Table.Config:
-            untyped = [column for column in self.columns if column not in self.types]
-            if untyped or not self.columns:
-                raise ValueError(f"columns without a type: {untyped}" if untyped else "a table needs columns")
-            return self
-
     def __init__(self, config: Any, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
-        self._dates = self._of("date")
-        self._numeric = [*self._of("number"), *self._dates]
-        self._coded = [*self._of("category"), *self._of("boolean")]
+        self._dates, self._lists = self.of("date"), self.of("list")
+        self._numeric = [*self.of("number"), *self._dates]
+        self._coded = [*self.of("category"), *self.of("boolean")]
         self._load()
-
-    def _of(self, kind: str) -> list[str]:
-        return [column for column in self.config.columns if self.config.types[column] == kind]
 
     def _load(self) -> None:
         """Look-ups made from the state once, not per batch."""
@@ -69,6 +53,9 @@ class Table(Processor):
         self._vocabularies = {
             column: {value: code for code, value in enumerate(values, reading.FIRST)}
             for column, values in self.state.get("categories", {}).items()
+        }
+        self._items = {
+            column: {item: at for at, item in enumerate(known)} for column, known in self.state.get("items", {}).items()
         }
 
     @property
@@ -81,17 +68,25 @@ class Table(Processor):
         """Number of codes of every entry of `category` (known after `fit`)."""
         return [reading.FIRST + len(self._vocabularies.get(column, (False, True))) for column in self._coded]
 
+    @property
+    def lengths(self) -> list[int]:
+        """Number of entries of every list column in `items` (known after `fit`)."""
+        return [1 + len(known) for known in self._items.values()]
+
     def fit(self, chunks: Iterable[Mapping[str, Sequence[Any]]]) -> None:
         """Learns scales, bins and vocabularies. Cells that cannot be read are passed over here and refused in calls."""
         samples = {column: statistics.Sample(SAMPLE, seed) for seed, column in enumerate(self._numeric)}
         most = max(200_000, 4 * self.config.max_categories)
-        frequencies = {column: statistics.Frequencies(most) for column in self._of("category")}
+        frequencies = {column: statistics.Frequencies(most) for column in self.of("category")}
+        tallies = {column: lists.Tally() for column in self._lists}
         for chunk in chunks:
             for column, sample in samples.items():
-                values = np.asarray(self._read(column, chunk[column]).values, np.float64)
+                values = np.asarray(self.read(chunk, column).values, np.float64)
                 sample.add(values[np.isfinite(values)])
             for column, frequency in frequencies.items():
                 frequency.add(as_text(cell) for cell in chunk[column] if not is_null(cell))
+            for column, tally in tallies.items():
+                tally.add(chunk[column])
 
         values = [sample.values for sample in samples.values()]
         scales = [statistics.centre_and_scale(known) for known in values]
@@ -106,6 +101,10 @@ class Table(Processor):
                 column: frequency.top(self.config.max_categories, self.config.min_count)
                 for column, frequency in frequencies.items()
             },
+            "separators": {column: tally.separator for column, tally in tallies.items()},
+            "items": {
+                column: tally.top(self.config.max_items, self.config.min_count) for column, tally in tallies.items()
+            },
         }
         self._load()
 
@@ -119,6 +118,8 @@ class Table(Processor):
             specs["cyclic"] = ArraySpec("float32", (len(self._dates), 8))
         if self._coded:
             specs["category"] = ArraySpec("int64", (len(self._coded),))
+        if self._lists:
+            specs["items"] = ArraySpec("float32", (sum(self.lengths),))
         return specs
 
     def blank(self) -> dict[str, np.ndarray]:
@@ -131,16 +132,7 @@ class Table(Processor):
         Raises:
             BadCells: For rows with a number, date or truth value that cannot be read.
         """
-        reasons: dict[int, str] = {}
-        columns: dict[str, np.ndarray | list[Any]] = {}
-        for column in (*self._numeric, *self._coded):
-            columns[column], bad = self._read(column, cells[column])
-            for at in bad:
-                noun = _NOUNS[self.config.types[column]]
-                reasons.setdefault(at, f"column {column!r}: {_shown(cells[column][at])} is not {noun}")
-        if reasons:
-            raise BadCells(dict(sorted(reasons.items())))
-
+        columns = self.checked(cells)
         arrays = {}
         if self._numeric:
             values = np.array([columns[column] for column in self._numeric], np.float64).T  # [rows, n]
@@ -150,22 +142,12 @@ class Table(Processor):
             arrays["number"] = scaled.astype(np.float32)
             arrays["number_missing"] = missing.astype(np.float32)
         if self._dates:
-            arrays["cyclic"] = np.stack([reading.cyclic(np.array(columns[column])) for column in self._dates], 1)
+            arrays["cyclic"] = np.stack([reading.cyclic(columns[column]) for column in self._dates], 1)
         if self._coded:
+            columns |= {name: reading.codes(cells[name], known) for name, known in self._vocabularies.items()}
             arrays["category"] = np.array([columns[column] for column in self._coded], np.int64).T
+        if self._lists:
+            separators = self.state["separators"]
+            found = [reading.multi_hot(cells[name], self._items[name], separators[name]) for name in self._lists]
+            arrays["items"] = np.nan_to_num(np.concatenate(found, 1))
         return arrays
-
-    def _read(self, column: str, cells: Sequence[Any]) -> reading.Read:
-        match self.config.types[column]:
-            case "number":
-                return reading.numbers(cells)
-            case "date":
-                return reading.times(cells)
-            case "boolean":
-                return reading.booleans(cells)
-            case _:
-                return reading.codes(cells, self._vocabularies[column])
-
-
-def _shown(cell: Any) -> str:
-    return repr(cell) if len(str(cell)) <= 40 else repr(str(cell)[:40]) + "…"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automm.api import as_text, is_null, parse_boolean, parse_date, parse_number
+from automm_tabular import lists
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """Codes of a missing cell and of a value outside the vocabulary; the vocabulary starts at `FIRST`."""
@@ -29,8 +30,8 @@ class Read(NamedTuple):
     """A column as an array.
 
     Attributes:
-        values: [rows], a list or an array; numbers and times are NaN, codes are `MISSING` where a cell is missing or
-            cannot be used.
+        values: [rows], a list or an array; numbers and times are NaN, truth values `MISSING` where a cell is
+            missing or cannot be used.
         bad: Positions of the cells that cannot be used.
     """
 
@@ -104,16 +105,44 @@ def booleans(cells: Sequence[Any]) -> Read:
     return Read(values, bad)
 
 
-def codes(cells: Sequence[Any], vocabulary: Mapping[str, int]) -> Read:
-    """Category cells → int64 codes; nothing is a bad category."""
+def codes(cells: Sequence[Any], vocabulary: Mapping[str, int]) -> list[int]:
+    """Category cells → codes; nothing is a bad category."""
 
     def code(cell: Any) -> int:
         return MISSING if is_null(cell) else vocabulary.get(as_text(cell), UNKNOWN)
 
     if len(cells) >= _SMALL and set(map(type, cells)) <= _TEXT:
         known = {cell: code(cell) for cell in set(cells)}
-        return Read([known[cell] for cell in cells], [])
-    return Read([code(cell) for cell in cells], [])
+        return [known[cell] for cell in cells]
+    return [code(cell) for cell in cells]
+
+
+def multi_hot(cells: Sequence[Any], vocabulary: Mapping[str, int], separator: str) -> np.ndarray:
+    """List cells → the items that they hold.
+
+    Args:
+        cells: Lists, or texts that hold lists.
+        vocabulary: Item → its position, from 0.
+        separator: What stands between the items of a text.
+
+    Returns:
+        Float32 [rows, 1 + items]: the number of items outside the vocabulary, then 1 for every item of the list; NaN
+        where the cell is missing.
+    """
+    found = np.zeros((len(cells), 1 + len(vocabulary)), np.float32)
+    cached: dict[str, list[int]] = {}
+    for row, cell in enumerate(cells):
+        if is_null(cell):
+            found[row] = np.nan
+            continue
+        places = cached.get(cell) if isinstance(cell, str) else None
+        if places is None:
+            places = [1 + vocabulary.get(item, -1) for item in lists.items(cell, separator)]
+            if isinstance(cell, str):
+                cached[cell] = places
+        for place in places:
+            found[row, place] += 1
+    return found
 
 
 def _one_by_one(cells: Sequence[Any], parse: Callable[[Any], float | None]) -> Read:
@@ -142,12 +171,30 @@ def cyclic(seconds: np.ndarray) -> np.ndarray:
         Float32 [rows, 8].
     """
     known = np.isfinite(seconds)
-    moments = np.where(known, np.floor(seconds), 0).astype("datetime64[s]")
+    parts = calendar(np.where(known, seconds, 0))
+    turns = np.stack([parts["month"] / 12, parts["weekday"] / 7, parts["hour"] / 24, parts["yearday"] / 366], 1)
+    turns *= 2 * np.pi  # [rows, 4]
+    return (np.concatenate([np.sin(turns), np.cos(turns)], 1) * known[:, None]).astype(np.float32)
+
+
+def calendar(seconds: np.ndarray) -> dict[str, np.ndarray]:
+    """Times → where they stand in the calendar.
+
+    Args:
+        seconds: Seconds since 1970, [rows], without NaN.
+
+    Returns:
+        "year"; "month", "day", "weekday" (Monday) and "yearday" from 0; "hour" with its fraction; [rows] each.
+    """
+    moments = np.floor(seconds).astype("datetime64[s]")
     days = moments.astype("datetime64[D]")
-    month = days.astype("datetime64[M]").astype(np.int64) % 12
-    weekday = (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-    hour = (moments - days).astype(np.int64) / 3600
-    day = (days - days.astype("datetime64[Y]")).astype(np.int64)
-    turns = np.stack([month / 12, weekday / 7, hour / 24, day / 366], 1) * 2 * np.pi  # [rows, 4]
-    parts = np.concatenate([np.sin(turns), np.cos(turns)], 1)
-    return (parts * known[:, None]).astype(np.float32)
+    months = days.astype("datetime64[M]")
+    years = days.astype("datetime64[Y]")
+    return {
+        "year": years.astype(np.int64) + 1970,
+        "month": months.astype(np.int64) % 12,
+        "day": (days - months).astype(np.int64),
+        "weekday": (days.astype(np.int64) + 3) % 7,  # 1970-01-01 was a Thursday
+        "hour": (moments - days).astype(np.int64) / 3600,
+        "yearday": (days - years).astype(np.int64),
+    }

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+LINEAR = 3.0
 GAP = 0.01  # narrower bins would amplify rounding (the encoding divides by the width)
 
 
@@ -57,6 +58,15 @@ class Frequencies:
         """The at most `most` values seen at least `least` times, most frequent first; ties by spelling."""
         return [value for value, count in self._ranked()[:most] if count >= least]
 
+    def count(self, value: str) -> int:
+        """How often a value was seen."""
+        return self._counts[value]
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct values that are remembered."""
+        return len(self._counts)
+
     def _ranked(self) -> list[tuple[str, int]]:
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
 
@@ -83,6 +93,18 @@ def squash(values: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndar
     with np.errstate(over="ignore"):
         scaled = np.clip((values - centre) / scale, -1e6, 1e6)
     return scaled / np.sqrt(1 + (scaled / 3) ** 2)
+
+
+def soften(values: np.ndarray, centre: float, scale: float) -> np.ndarray:
+    """Robust scaling that is linear up to `LINEAR` scales from the centre and logarithmic beyond.
+
+    It keeps the order of all numbers (trees see no difference) and spares linear models the tails. Subtracting before
+    numbers become float32 keeps apart what is large and close together. NaN stays NaN.
+    """
+    with np.errstate(over="ignore"):
+        scaled = np.clip((values - centre) / scale, -1e300, 1e300)
+    beyond = np.abs(scaled) - LINEAR
+    return np.where(beyond > 0, np.sign(scaled) * (LINEAR + np.log1p(np.maximum(beyond, 0))), scaled)
 
 
 def bin_edges(values: np.ndarray, bins: int) -> list[float]:
