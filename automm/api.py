@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
+from automm.core.checkpoints import find_checkpoint, read_checkpoint_json
 from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
@@ -74,6 +75,7 @@ __all__ = [
     "VerificationError",
     "as_text",
     "collate",
+    "find_checkpoint",
     "gain_of",
     "halves",
     "hookimpl",
@@ -82,6 +84,7 @@ __all__ = [
     "parse_boolean",
     "parse_date",
     "parse_number",
+    "read_checkpoint_json",
     "read_media",
     "torch",
 ]
