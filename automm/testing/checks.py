@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from automm.core.component import Component
 from automm.core.kinds import Examples
 from automm.plugin.registry import kind_of
-from automm.testing import declarations, encoders, exporters, fusions, losses, modalities, processors, tasks
+from automm.testing import declarations, encoders, exporters, fusions, learners, losses, modalities, processors, tasks
 from automm.testing.subject import Subject
 
 CHECKS: dict[str, tuple[Callable[[Subject], None], ...]] = {
     "modality": (*declarations.CHECKS, *modalities.CHECKS),
     "encoder": (*declarations.CHECKS, *processors.CHECKS, *encoders.CHECKS),
     "fusion": (*declarations.CHECKS, *fusions.CHECKS),
+    "learner": (*declarations.CHECKS, *learners.CHECKS),
     "loss": (*declarations.CHECKS, *losses.CHECKS),
     "task": (*declarations.CHECKS, *tasks.CHECKS),
     "exporter": (*declarations.CHECKS, *exporters.CHECKS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from automm.api import Learner, Rows, Tune, torch
@@ -124,4 +125,4 @@ class Lightgbm(Learner):
 
 def _column(rows: Rows, label: int | None) -> Rows:
     """The rows with one label as the target."""
-    return rows if label is None else rows._replace(target=rows.target[:, label])
+    return rows if label is None else rows._replace(target=np.ascontiguousarray(rows.target[:, label]))
