@@ -12,7 +12,13 @@ from automm.api import Claim, ColumnProfile, Examples, InputInfo, MissingExtraEr
 EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".flv", ".wmv", ".ogv", ".3gp"}
 )
-SIGNATURES = (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
+SIGNATURES = (
+    b"\x1aE\xdf\xa3",
+    b"\x00\x00\x01\xba",
+    b"\x00\x00\x01\xb3",
+    b"FLV\x01",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+)
 SOUND_OR_PICTURE = (b"M4A ", b"M4B ", b"avif", b"heic", b"mif1", b"crx ")
 
 
