@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from automm.api import Features
 
 
 class Project(nn.Sequential):
@@ -13,6 +17,47 @@ class Project(nn.Sequential):
     def __init__(self, width: int, hidden: int) -> None:
         # The norm comes second: before the linear map it would wipe out the mean and the scale of narrow features.
         super().__init__(nn.Linear(width, hidden), nn.LayerNorm(hidden))
+
+
+class Vectors(nn.Module):
+    """One vector per input: the projected mean of its tokens, or a learned vector where it is missing."""
+
+    def __init__(self, widths: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList([Project(width, hidden) for width in widths])
+        self.missing = embedding(len(widths), hidden)
+
+    def forward(self, inputs: Sequence[Features]) -> tuple[Tensor, Tensor]:
+        """Features of every input → vectors [batch, inputs, hidden] and which are present [batch, inputs]."""
+        present = torch.stack([features.present for features in inputs], 1)
+        means = [project(features.mean()) for project, features in zip(self.project, inputs, strict=True)]
+        return torch.where(present[:, :, None], torch.stack(means, 1), self.missing), present
+
+
+class Tokens(nn.Module):
+    """The projected tokens of every input, marked by where they come from; a learned token where it is missing."""
+
+    def __init__(self, widths: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList([Project(width, hidden) for width in widths])
+        self.origin = embedding(len(widths), hidden)
+        self.missing = embedding(len(widths), hidden)
+
+    def forward(self, inputs: Sequence[Features]) -> list[Features]:
+        """Features of every input → the same of width hidden, with at least one real token per row."""
+        found = []
+        for features, project, origin, missing in zip(inputs, self.project, self.origin, self.missing, strict=True):
+            absent = ~features.present[:, None]  # [batch, 1]
+            tokens = project(features.tokens) + origin
+            first = torch.where(absent[:, :, None], missing, tokens[:, :1])
+            mask = torch.cat([features.mask[:, :1] | absent, features.mask[:, 1:]], 1)
+            found.append(Features(torch.cat([first, tokens[:, 1:]], 1), mask))
+        return found
+
+
+def joined(inputs: Sequence[Features]) -> Features:
+    """The tokens of several inputs one after the other."""
+    return Features(torch.cat([f.tokens for f in inputs], 1), torch.cat([f.mask for f in inputs], 1))
 
 
 def mlp(width: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
@@ -42,21 +87,23 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """x + self-attention(norm(x)) over real tokens, with plain operations that every exporter knows."""
+    """x + attention(norm(x), norm(context)) over real tokens, with plain operations that every exporter knows."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Tokens [batch, time, width] and mask [batch, time] (at least one True a row) → [batch, time, width]."""
-        split = self.query_key_value(self.norm(x)).unflatten(2, (3, self.heads, -1))  # [batch, time, 3, heads, size]
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # [batch, heads, time, size] each
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+    def forward(self, x: Tensor, context: Features) -> Tensor:
+        """Tokens [batch, time, width] look at a context (at least one real token a row) → [batch, time, width]."""
+        query = self.query(self.norm(x)).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [batch, heads, time, size]
+        split = self.key_value(self.norm(context.tokens)).unflatten(2, (2, self.heads, -1))
+        key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # [batch, heads, context, size] each
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=context.mask[:, None, None, :])
         return x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -68,9 +115,25 @@ class Block(nn.Module):
         self.attention = Attention(width, heads, dropout)
         self.feed_forward = Residual(width, dropout, expand=4)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Tokens [batch, time, width] and mask [batch, time] → [batch, time, width]."""
-        return self.feed_forward(self.attention(x, mask))
+    def forward(self, x: Features, context: Features | None = None) -> Features:
+        """Tokens look at a context, by default at themselves."""
+        tokens = self.feed_forward(self.attention(x.tokens, x if context is None else context))
+        return Features(tokens, x.mask)
+
+
+class Weights(nn.Module):
+    """What each decision counts: `learned`, one number each, or `confidence`, told row by row by the decision."""
+
+    def __init__(self, kind: str, decisions: int, width: int) -> None:
+        super().__init__()
+        shape = (decisions,) if kind == "learned" else (decisions, width)
+        self.score = nn.Parameter(torch.zeros(shape))  # all count the same at first
+
+    def forward(self, joint: Features) -> Tensor:
+        """Decisions [batch, decisions, width] → weights [batch, decisions]."""
+        scores = self.score if self.score.ndim == 1 else (joint.tokens * self.score).sum(2)
+        floor = torch.full((), float("-inf"), device=joint.tokens.device)
+        return torch.where(joint.mask, scores.float(), floor).softmax(1)
 
 
 def embedding(*shape: int) -> nn.Parameter:

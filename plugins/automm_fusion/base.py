@@ -1,13 +1,13 @@
-"""What all built-in fusions share: their settings, and hiding inputs in training."""
+"""What all built-in fusions share: their settings, hiding inputs in training, and vectors or tokens of one width."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from automm.api import Features, Fusion, Tune, torch
+from automm.api import Context, Features, Fusion, Tune, torch
 
 
 class InputFusion(Fusion, abstract=True):
@@ -38,3 +38,56 @@ class InputFusion(Fusion, abstract=True):
             name: Features(features.tokens, features.mask & ~(chosen & (victim == at))[:, None])
             for at, (name, features) in enumerate(inputs.items())
         }
+
+
+class VectorFusion(InputFusion, abstract=True):
+    """A fusion of one vector per input; a missing input is a learned vector."""
+
+    def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
+        from automm_fusion._modules import Vectors
+
+        super().__init__(config, widths)
+        self.width = config.hidden
+        self.names = list(widths)
+        self.vectors = Vectors(list(widths.values()), config.hidden)
+
+    def read(self, inputs: Mapping[str, Features]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors [batch, inputs, hidden] and which inputs are present [batch, inputs]."""
+        found: tuple[torch.Tensor, torch.Tensor] = self.vectors([inputs[name] for name in self.names])
+        return found
+
+
+class TokenFusion(InputFusion, abstract=True):
+    """A fusion of all tokens of all inputs; a missing input is one learned token."""
+
+    class Config(InputFusion.Config):
+        """Settings of a fusion with attention heads."""
+
+        hidden: Annotated[int, Field(ge=1), Tune(choices=[64, 128, 256])] = 128
+        """Width of the joint features; a multiple of `heads`."""
+        heads: Annotated[int, Field(ge=1), Tune(choices=[2, 4, 8])] = 4
+        """Attention heads."""
+
+        @model_validator(mode="after")
+        def _divisible(self) -> Self:
+            if self.hidden % self.heads:
+                raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+            return self
+
+    def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
+        from automm_fusion._modules import Tokens
+
+        super().__init__(config, widths)
+        self.width = config.hidden
+        self.names = list(widths)
+        self.tokens = Tokens(list(widths.values()), config.hidden)
+
+    def read(self, inputs: Mapping[str, Features]) -> list[Features]:
+        """The tokens of every input, [batch, time, hidden] each."""
+        found: list[Features] = self.tokens([inputs[name] for name in self.names])
+        return found
+
+
+def needs_two(context: Context) -> str | None:
+    """Why a fusion of several inputs does not fit a problem with one."""
+    return "it needs at least two inputs, there is one" if len(context.inputs) < 2 else None
