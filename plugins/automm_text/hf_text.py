@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from automm.api import ADAPT, Context, Encoder, Features, InputInfo, PluginError, Processor, RecipePath, nn
+from automm.api import ADAPT, Context, Encoder, Features, InputInfo, PluginError, Processor, RecipePath, nn, torch
 from automm_text.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ class HfText(Encoder):
         pooling: Literal["mean", "cls", "attention", "none"] = "mean"
         """How tokens become one vector: their mean, the first one, learned attention; `none` keeps them all."""
         max_length: Annotated[int, Field(ge=4)] = 256
-        """Most tokens of a text; longer ones are cut off."""
+        """Most tokens of a text. More than the model has positions for are read with `long: windows` only."""
+        long: Literal["cut", "head_tail", "windows"] = "cut"
+        """Longer texts: `cut` keeps the beginning, `head_tail` beginning and end in equal parts (Sun et al. 2019),
+        `windows` reads up to `max_length` tokens in pieces as long as the model takes and pools over all of them."""
+        width: Annotated[int, Field(ge=1)] | None = None
+        """Width of a new trained projection on top; without one the width is the model's."""
         adapt: Annotated[str, Field(pattern=ADAPT)] = "last_2"
-        """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
-
-        @model_validator(mode="after")
-        def _trainable(self) -> HfText.Config:
-            if self.pooling == "attention" and self.adapt == "none":
-                raise ValueError("pooling 'attention' must be trained, but adapt 'none' freezes it")
-            return self
+        """What is trained: `none`, `last_N` (the last N layers), `lora` (adapters; `lora_R`: of rank R) or `full`.
+        Attention pooling and the projection are new and trained in any case."""
 
     @classmethod
     def unsuited(cls, context: Context, config: Any) -> str | None:
@@ -68,7 +68,12 @@ class HfText(Encoder):
         model = checkpoint.read_config(folder)
         state = {"tokenizer": checkpoint.tokenizer_json(folder)}
         length = min(config.max_length, checkpoint.most_tokens(model) or config.max_length)
-        fields = {"max_length": length, "pad_id": int(model.get("pad_token_id") or 0)}
+        fields: dict[str, Any] = {"max_length": length, "pad_id": int(model.get("pad_token_id") or 0)}
+        windows = -(-config.max_length // length)
+        if config.long == "head_tail":
+            fields["long"] = "head_tail"
+        elif config.long == "windows" and windows > 1:
+            fields |= {"long": "windows", "windows": windows}
         Tokens(Tokens.Config(**fields), state)  # a damaged tokenizer.json is named here
         tokenizer = Tokenizer.from_str(state["tokenizer"])
         known = model.get("vocab_size")
@@ -85,9 +90,26 @@ class HfText(Encoder):
 
         super().__init__(config, processor)
         self.model = checkpoint.load_model(checkpoint.locate(config.checkpoint))
-        self.width = self.model.config.hidden_size
-        if config.pooling == "attention":
-            self.attention = nn.Linear(self.width, 1)
+        width = self.model.config.hidden_size
+        self.attention = nn.Linear(width, 1) if config.pooling == "attention" else None
+        self.project = nn.Linear(width, config.width) if config.width else None
+        self.width = config.width or width
+
+    def fresh(self) -> list[Any]:
+        """Attention pooling and projection."""
+        return [module for module in (self.attention, self.project) if module is not None]
+
+    def train(self, mode: bool = True) -> HfText:
+        """As `nn.Module.train`; a frozen model stays in eval mode beside what is fresh."""
+        super().train(mode)
+        if self.config.adapt == "none":
+            self.model.eval()
+        return self
+
+    @classmethod
+    def extracts(cls, config: Any) -> bool:
+        """Whether the model is frozen."""
+        return bool(config.adapt == "none")
 
     def layers(self) -> list[Any]:
         """Embeddings, then the model's layers; the last one with everything after it."""
@@ -102,24 +124,52 @@ class HfText(Encoder):
             own = list(module.parameters(recurse=False))
             if own and not any(id(p) in inside for p in own):
                 (first if before else rest).append(module)
-        if self.config.pooling == "attention":
-            rest.append(self.attention)
+        rest += self.fresh()
         *middle, last = stack
         return [nn.ModuleList(first), *middle, nn.ModuleList([last, *rest])]
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> Features:
-        """`input_ids`, `attention_mask` (and `token_type_ids`) [batch, time] to features; time = 1 unless unpooled."""
-        mask = arrays["attention_mask"].bool()  # [batch, time]
-        tokens = self.model(**arrays).last_hidden_state  # [batch, time, width]
-        features = Features(tokens, mask)
+    def extract(self, arrays: Mapping[str, Tensor]) -> Features:
+        """`input_ids`, `attention_mask` (and `token_type_ids`) to what the model makes of them.
+
+        Args:
+            arrays: [batch, time] each, or [batch, windows, time].
+
+        Returns:
+            One token per row if the pooling learns nothing, else all of them.
+        """
+        mask = arrays["attention_mask"].bool()
+        if mask.ndim == 3:
+            states, mask, first = self._windows(arrays)
+        else:
+            states = self.model(**arrays).last_hidden_state  # [batch, time, width]
+            first = Features(states[:, :1], mask[:, :1])
         match self.config.pooling:
-            case "none":
-                return features
             case "cls":
-                return Features.vector(tokens[:, 0])
-            case "attention":
-                # Finite, so that a graph in half precision stays free of NaN.
-                scores = self.attention(tokens)[..., 0].masked_fill(~mask, -1e4)
-                return Features.vector((scores.softmax(1)[..., None] * tokens).sum(1))
+                return Features.vector(first.mean())
+            case "mean":
+                return Features.vector(Features(states, mask).mean())
             case _:
-                return Features.vector(features.mean())
+                return Features(states, mask)
+
+    def _windows(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Features]:
+        """States of all windows one after the other, their mask, and the first state of each window."""
+        rows, windows, time = arrays["input_ids"].shape
+        flat = {name: array.reshape(rows * windows, time) for name, array in arrays.items()}
+        mask = flat["attention_mask"]
+        # Attention over a window of nothing but padding is undefined: its first token is attended to, and masked later.
+        empty = (mask.sum(1, keepdim=True) == 0).to(mask.dtype)
+        flat["attention_mask"] = torch.cat([mask[:, :1] + empty, mask[:, 1:]], 1)
+        states = self.model(**flat).last_hidden_state.reshape(rows, windows, time, -1)
+        real = arrays["attention_mask"].bool()
+        first = Features(states[:, :, 0], real[:, :, 0])
+        return states.reshape(rows, windows * time, -1), real.reshape(rows, windows * time), first
+
+    def complete(self, features: Features) -> Features:
+        """Learned attention over the tokens, where asked for, and the projection."""
+        if self.attention is not None:
+            # Finite, so that a graph in half precision stays free of NaN.
+            scores = self.attention(features.tokens)[..., 0].masked_fill(~features.mask, -1e4)
+            features = Features.vector((scores.softmax(1)[..., None] * features.tokens).sum(1))
+        if self.project is not None:
+            features = Features(self.project(features.tokens), features.mask)
+        return features

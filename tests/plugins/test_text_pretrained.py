@@ -14,6 +14,8 @@ from text_onnx import assert_agrees, export
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from automm.api import BadCells, Context, PluginError
+from automm.model.assemble import adapt
+from automm.model.lora import merge_adapters
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "was", "good", "bad", "and", "很", "满", "意", "##s"]
 
@@ -312,8 +314,109 @@ def test_without_a_checkpoint_it_is_left_out():
     assert HfText.unsuited(context, HfText.Config()) == "no checkpoint named"
     assert HfText.unsuited(context, HfText.Config(checkpoint="x")) is None
     assert HfText.Config().adapt == "last_2"
-    with pytest.raises(ValueError, match="must be trained"):
-        HfText.Config(pooling="attention", adapt="none")
+
+
+LONG = "good bad " * 30
+
+
+def test_beginning_and_end_of_long_texts():
+    processor = tokens(max_length=7, long="head_tail")
+    rows = processor(["the film was good the the the and bad", "the film", None])
+    assert rows["input_ids"].tolist() == [[2, 4, 5, 6, 9, 8, 3], [2, 4, 5, 3, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]]
+    assert rows["attention_mask"].sum(1).tolist() == [7, 4, 1]
+    text = "the film " + "x" * 10_000_000 + " was bad"
+    start = time.perf_counter()
+    assert processor.load(text)["input_ids"].tolist() == [2, 4, 5, 1, 6, 8, 3]
+    assert time.perf_counter() - start < 1
+    assert processor.limits == {"characters": 280}
+
+
+def test_windows_of_long_texts():
+    processor = tokens(max_length=5, long="windows", windows=3)
+    rows = processor(["the film was good and", "bad", None, LONG])
+    assert rows["input_ids"][0].tolist() == [[2, 4, 5, 6, 3], [2, 7, 9, 3, 0], [0, 0, 0, 0, 0]]
+    assert rows["attention_mask"].sum(2).tolist() == [[5, 4, 0], [3, 0, 0], [1, 0, 0], [5, 5, 5]]
+
+
+def test_windows_only_where_the_model_has_too_few_positions(folders):
+    assert build(folders("bert"), long="windows", max_length=40)[1].config.long == "cut"
+    assert build(folders("bert"), long="windows", max_length=100)[1].config.windows == 3
+    assert build(folders("t5"), long="windows", max_length=1000)[1].config.max_length == 1000
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "none", "attention"])
+def test_pooling_over_windows(pooling, folders):
+    encoder, processor = build(folders("bert"), pooling=pooling, long="windows", max_length=120)
+    encoder.eval()
+    features = encoder(tensors(processor([LONG, "bad"])))
+    windows = processor([LONG])
+    assert windows["input_ids"].shape == (1, 2, 40)
+    states = encoder.model(**{name: torch.from_numpy(array[0]) for name, array in windows.items()}).last_hidden_state
+    real = torch.from_numpy(windows["attention_mask"][0]).bool()
+    if pooling == "mean":
+        assert torch.allclose(features.tokens[0, 0], states[real].mean(0), atol=1e-5)
+    elif pooling == "cls":
+        assert torch.allclose(features.tokens[0, 0], states[:, 0].mean(0), atol=1e-5)
+    elif pooling == "none":
+        assert torch.allclose(features.tokens[0][features.mask[0]], states[real], atol=1e-5)
+    alone = encoder(tensors(processor(["bad"])))
+    plain, cut = build(folders("bert"), pooling=pooling)
+    plain.load_state_dict(encoder.state_dict())
+    for found in (alone.mean()[0], plain.eval()(tensors(cut(["bad"]))).mean()[0]):
+        assert torch.allclose(found, features.mean()[1], atol=1e-5)  # windows of padding change nothing
+
+
+def test_windows_export(folders, tmp_path):
+    encoder, processor = build(folders("bert"), long="windows", max_length=120)
+    session = export(encoder, processor([LONG, "bad"]), processor.specs(), tmp_path / "m.onnx")
+    for batch in ([LONG, "bad"], ["bad"], ["good " * 110, None, "bad"]):
+        assert_agrees(session, encoder, processor(batch))
+
+
+def test_a_frozen_model_is_extracted_and_what_is_fresh_is_trained(folders):
+    config = {"pooling": "attention", "width": 8, "adapt": "none"}
+    encoder, processor = build(folders("bert"), **config)
+    adapt(encoder, "none")
+    assert HfText.extracts(encoder.config)
+    assert not HfText.extracts(HfText.Config(adapt="last_1"))
+    trained = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert trained == {"attention.weight", "attention.bias", "project.weight", "project.bias"}
+    encoder.train()
+    assert encoder.project.training
+    assert not any(module.training for module in encoder.model.modules())
+    arrays = tensors(processor(CELLS))
+    fixed = encoder.extract(arrays)
+    assert fixed.tokens.shape[2] == 16
+    assert not fixed.tokens.requires_grad
+    assert encoder.width == 8
+    assert torch.equal(encoder.complete(fixed).tokens, encoder(arrays).tokens)
+    assert encoder(arrays).tokens.shape == (4, 1, 8)
+    pooled, _ = build(folders("bert"), adapt="none")
+    assert pooled.extract(arrays).tokens.shape == (4, 1, 16)
+    assert pooled.fresh() == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_in_every_family(family, folders):
+    encoder, processor = build(folders(family), pooling="attention", adapt="lora_2")
+    arrays = tensors(processor(CELLS))
+    before = encoder.eval()(arrays).tokens
+    adapt(encoder, "lora_2")
+    assert torch.equal(encoder.eval()(arrays).tokens, before)
+    trained = [name for name, p in encoder.named_parameters() if p.requires_grad]
+    assert sum("lora_A" in name for name in trained) >= 3 * 4
+    assert {name for name in trained if "lora_" not in name} == {"attention.weight", "attention.bias"}
+    encoder.train()(arrays).tokens.square().sum().backward()
+    graded = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    assert graded == set(trained)
+    with torch.no_grad():
+        for name, p in encoder.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=0.1)
+        changed = encoder.eval()(arrays).tokens
+        assert not torch.allclose(changed, before, atol=1e-3)
+        merge_adapters(encoder)
+        assert torch.allclose(encoder(arrays).tokens, changed, atol=1e-5)
 
 
 def test_fine_tuning_learns_a_word(folders):
