@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from automm.answers import compare_remedies, decide, kept_answers
 from automm.errors import Interrupted, NothingSucceededError
 from automm.report.folder import trial_folder
 from automm.run import Run, best_of
@@ -15,7 +16,7 @@ from automm.search.ensemble import MEMBERS, POOL, select
 
 
 def choose(run: Run) -> dict[str, Any]:
-    """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …]}.
+    """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …], "decision", "imbalance"}.
 
     A single modality wins over the fused models only by being better, an ensemble only if it pays on rows that did not
     select it.
@@ -39,8 +40,12 @@ def choose(run: Run) -> dict[str, Any]:
     }
     if run.recipe.search is not None and run.recipe.search.ensemble:
         winner = _ensemble(run, best) or winner
+    winner["decision"], winner["metrics"] = decide(run, winner["members"])
+    winner["imbalance"] = compare_remedies(run)
     _refit(run, winner["members"])
     run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
+    if decision := winner["decision"]:
+        run.event("decision", metric=decision.get("metric", run.plan.metric), gain=decision.get("gain"))
     return winner
 
 
@@ -71,18 +76,15 @@ def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
     import torch
 
     from automm.train.module import measure
-    from automm.train.run import ROW, load_weights
 
     complete = [report for report in (*run.reports, *run.baselines) if report["state"] == "complete"]
     complete.sort(key=lambda report: report["value"], reverse=run.plan.maximize)
-    pool = []
-    rows = load_weights(trial_folder(run.folder, best["name"]) / "answers.safetensors")[ROW]
+    pool, task = [], run.prepared.task
+    _, rows, target = kept_answers(run, best["name"])
     for report in complete[:POOL]:
-        answers = load_weights(trial_folder(run.folder, report["name"]) / "answers.safetensors")
-        if torch.equal(answers.pop(ROW), rows):  # a trial that refused other cells cannot be averaged row by row
-            pool.append((report, answers))
-    valid, task = run.prepared.parts["valid"], run.prepared.task
-    target = torch.from_numpy(valid.target[np.searchsorted(valid.rows, rows.numpy())])
+        kept = kept_answers(run, report["name"])
+        if torch.equal(kept.rows, rows):  # a trial that refused other cells cannot be averaged row by row
+            pool.append((report, kept.answers))
     metric = task.metrics()[run.plan.metric]
     sign = 1.0 if metric.maximize else -1.0
 

@@ -64,13 +64,14 @@ def command(
 
 
 def outcome(summary: dict[str, object]) -> list[str]:
-    """The lines that end a run: each modality alone, the winner, the test metrics, the package."""
+    """The lines that end a run: each modality alone, remedies that were compared, the winner, test metrics, package."""
     metric = str(summary["metric"])
     valid, test, baselines = summary["valid"], summary["test"], summary["baselines"]
     assert isinstance(valid, dict)
     assert isinstance(test, dict)
     assert isinstance(baselines, dict)
     lines = [f"{name:<24} valid {metric} {_number(value)}" for name, value in baselines.items()]
+    lines += remedy_lines(metric, summary["imbalance"])
     best = summary["best"]
     assert isinstance(best, dict)
     names = [str(member["name"]) for member in best["members"]]
@@ -79,6 +80,23 @@ def outcome(summary: dict[str, object]) -> list[str]:
     if test:
         lines.append(f"{'':<24} test  " + ", ".join(f"{k} {_number(v)}" for k, v in test.items()))
     lines.append(f"package: {summary['package']} ({summary['size_mb']} MB, {summary['latency_ms']} ms per row)")
+    return lines
+
+
+SHOWN = 3
+"""As many of the rarest classes are shown per remedy; `summary.json` has all."""
+
+
+def remedy_lines(metric: str, remedies: object) -> list[str]:
+    """What each imbalance remedy did: the metric, and recall and precision of the rarest classes."""
+    assert isinstance(remedies, dict)
+    lines = []
+    for remedy, found in remedies.items():
+        lines.append(f"{'remedy ' + remedy:<24} valid {metric} {_number(found['value'])}")
+        rarest = sorted(found["classes"].items(), key=lambda item: item[1]["rows"])[:SHOWN]
+        for name, figures in rarest:
+            shown = ", ".join(f"{key} {figures[key]:.3f}" for key in ("recall", "precision", "f1"))
+            lines.append(f"  {name:<22} {shown} ({figures['rows']:,} rows)")
     return lines
 
 

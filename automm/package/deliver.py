@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import automm
+from automm.answers import decided
 from automm.core.kinds import Exporter
 from automm.core.processor import Processor
 from automm.data.arrays import ArrayStore
@@ -109,7 +110,7 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
     Args:
         run: The run.
         members: The models that answer together; one of them without an ensemble.
-        winner: Name and validation metrics, for the summary.
+        winner: Name, validation metrics and decision; the test metrics and the package go by the decision.
 
     Returns:
         The summary on rank 0, an empty dictionary elsewhere.
@@ -119,6 +120,7 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
         VerificationError: If the package disagrees with the model.
     """
     assembled = assemble(run, members)
+    run.prepared.task = decided(run.prepared.task, winner["decision"])
     assembled.module.to(device())
     metrics: dict[str, Any] = {"valid": winner["metrics"]}
     tested = view(run, "test", assembled) if run.plan.rows["test"] else None

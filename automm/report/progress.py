@@ -25,6 +25,11 @@ def _trial(e: dict[str, Any]) -> str:
     return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f} ({e['epochs']} epochs, {seconds}){best}"
 
 
+def _decision(e: dict[str, Any]) -> str:
+    gain = "" if e["gain"] is None else f": +{e['gain']:.4f} on rows that did not tune it"
+    return f"decision tuned for {e['metric']}{gain}"
+
+
 LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "started": lambda e: f"recipe {e['recipe']} → {e['folder']}" + (" (going on)" if e["resumed"] else ""),
     "planned": lambda e: "\n".join(f"  {line}" for line in e["lines"]),
@@ -38,6 +43,7 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "warning": lambda e: f"warning: {e['text']}",
     "stopping": lambda e: f"stopping: {e['reason']}",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
+    "decision": _decision,
     "exporting": lambda e: "writing and verifying the package",
     "export": lambda e: f"exporting to {e['name']}",
     "finished": lambda e: f"{e['status']}: {e['package'] or 'no package'} in {e['wall_seconds']:.0f} s",

@@ -46,6 +46,8 @@ def summary_of(
             "value": winner["value"],
             "members": [member._asdict() for member in members],
         },
+        "decision": winner["decision"],
+        "imbalance": winner["imbalance"],
         "baselines": {report["name"]: report["value"] for report in run.baselines},
         "wall_seconds": round(time.monotonic() - run.began, 3),
         "package": package,

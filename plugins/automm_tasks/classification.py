@@ -158,7 +158,10 @@ class Classification(HeadTask):
     def _reading(self) -> dict[str, Any]:
         """How probabilities become classes; empty: the most probable one."""
         decision = self.state.get("decision", {})
-        return {key: decision[key] for key in ("weights", "cuts") if key in decision}
+        reading = {"cuts": decision["cuts"]} if "cuts" in decision else {}
+        if "weights" in decision:
+            reading["weights"] = [decision["weights"][name] for name in self.state["names"]]
+        return reading
 
     def decide(self, answers: Mapping[str, np.ndarray], target: np.ndarray, metric: str, seed: int) -> dict[str, Any]:
         """Weights of the classes, or cuts of the expected class number, where they raise the metric; see the docs."""
@@ -168,6 +171,8 @@ class Classification(HeadTask):
         if not tuners:
             return {}
         found = decisions.decide(probabilities, target, tuners, decisions.class_score(metric), seed)
+        if "weights" in found:
+            found["weights"] = dict(zip(self.state["names"], found["weights"], strict=True))
         return {"metric": metric, **found} if found else {}
 
     def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:

@@ -195,7 +195,8 @@ class Multilabel(HeadTask):
 
     def _thresholds(self) -> tuple[float, ...]:
         if "decision" in self.state:
-            return tuple(self.state["decision"]["thresholds"])
+            found = self.state["decision"]["thresholds"]
+            return tuple(found[name] for name in self.state["names"])
         usual = 0.5 if self.config.threshold is None else self.config.threshold
         return tuple(self.config.thresholds.get(name, usual) for name in self.state["names"])
 
@@ -210,6 +211,8 @@ class Multilabel(HeadTask):
 
         tuners = decisions.label_tuners(metric, usual, free)
         found = decisions.decide(answers["probabilities"], target, tuners, score, seed)
+        if found:
+            found["thresholds"] = dict(zip(self.state["names"], found["thresholds"], strict=True))
         return {"metric": metric, **found} if found else {}
 
     def by_class(self, answers: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
