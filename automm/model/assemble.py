@@ -244,11 +244,21 @@ def _trained(*modules: nn.Module) -> Iterator[Tensor]:
 
 
 def answer_graph(module: nn.Module, processors: Mapping[str, Processor], example: dict[str, Tensor]) -> Graph:
-    """What an exporter is given: a module from batch to answers, an example batch and the sizes that vary."""
+    """What an exporter is given: a module from batch to answers, an example batch and the sizes that vary.
+
+    Sizes of 1 in the example would be taken for constants (every text short enough for one window, say): they are
+    padded to 2.
+    """
     dynamic: dict[str, dict[int, str]] = {}
+    padded = dict(example)
     for slug, processor in processors.items():
         for name, spec in processor.specs().items():
             axes = {i + 1: f"{slug}_{size}" for i, size in enumerate(spec.shape) if isinstance(size, str)}
-            dynamic[f"{slug}.{name}"] = {0: "batch", **axes}
+            key = f"{slug}.{name}"
+            dynamic[key] = {0: "batch", **axes}
+            for axis in axes:
+                if padded[key].shape[axis] == 1:
+                    filling = torch.full_like(padded[key], spec.pad)
+                    padded[key] = torch.cat([padded[key], filling], axis)
         dynamic[f"{slug}.present"] = {0: "batch"}
-    return Graph(module.eval(), {key: example[key] for key in dynamic}, dynamic)
+    return Graph(module.eval(), {key: padded[key] for key in dynamic}, dynamic)

@@ -287,3 +287,14 @@ def test_graph_names_the_sizes_that_vary(registry):
     }  # fmt: skip
     assert set(graph.example) == set(graph.dynamic)
     assert not graph.module.training
+
+
+def test_example_has_no_varying_size_of_one(registry):
+    class Windows:
+        def specs(self):
+            return {"x": ArraySpec("int64", ("windows", "time"), 7)}
+
+    example = {"a.x": torch.ones(4, 1, 3, dtype=torch.int64), "a.present": torch.ones(4, dtype=torch.bool)}
+    graph = answer_graph(build(registry, resolved()), {"a": Windows()}, example)
+    assert graph.example["a.x"].tolist() == [[[1, 1, 1], [7, 7, 7]]] * 4
+    assert example["a.x"].shape == (4, 1, 3)
