@@ -38,10 +38,38 @@ class Inception(nn.Module):
         return torch.relu(self.norm(torch.cat(branches, 1).mT).mT) * real
 
 
-class Statistics(nn.Module):
-    """Eight figures of every channel, and the length, as one vector.
+def describe(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Eight figures of every channel, and the length.
 
     Mean, standard deviation, smallest, largest, first and last value, slope over the series, and mean absolute step.
+
+    Args:
+        values: [batch, time, channels].
+        mask: Bool [batch, time].
+
+    Returns:
+        [batch, 8 × channels + 1].
+    """
+    real = mask[..., None].to(values.dtype)  # [batch, time, 1]
+    length = real.sum(1).clamp(min=1)  # [batch, 1]
+    mean = (values * real).sum(1) / length
+    centred = (values - mean[:, None]) * real
+    spread = (centred.square().sum(1) / length + 1e-6).sqrt()
+    low = values.masked_fill(real == 0, 1e4).amin(1)
+    high = values.masked_fill(real == 0, -1e4).amax(1)
+    time = (real.cumsum(1) - 1) * real / length[:, None]  # 0 to almost 1
+    away = (time - (time * real).sum(1, keepdim=True) / length[:, None]) * real
+    slope = (away * centred).sum(1) / (away.square().sum(1) + 1e-2)
+    before, real_before = (F.pad(x, (0, 0, 1, 0))[:, :-1] for x in (values, real))  # one step earlier
+    step = ((values - before).abs() * real * real_before).sum(1) / length
+    last = (values * (real.cumsum(1) == length[:, None]).to(values.dtype) * real).sum(1)
+    first = values[:, 0] * real[:, 0]
+    figures = [mean, spread, low.clamp(-100, 100), high.clamp(-100, 100), first, last, slope, step]
+    return torch.cat([*figures, length.log1p() / 4], 1)
+
+
+class Statistics(nn.Module):
+    """The figures of `describe` as one vector.
 
     Args:
         channels: Channels in.
@@ -54,19 +82,4 @@ class Statistics(nn.Module):
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """[batch, time, channels] and bool mask [batch, time] → [batch, width]."""
-        real = mask[..., None].to(values.dtype)  # [batch, time, 1]
-        length = real.sum(1).clamp(min=1)  # [batch, 1]
-        mean = (values * real).sum(1) / length
-        centred = (values - mean[:, None]) * real
-        spread = (centred.square().sum(1) / length + 1e-6).sqrt()
-        low = values.masked_fill(real == 0, 1e4).amin(1)
-        high = values.masked_fill(real == 0, -1e4).amax(1)
-        time = (real.cumsum(1) - 1) * real / length[:, None]  # 0 to almost 1
-        away = (time - (time * real).sum(1, keepdim=True) / length[:, None]) * real
-        slope = (away * centred).sum(1) / (away.square().sum(1) + 1e-2)
-        before, real_before = (F.pad(x, (0, 0, 1, 0))[:, :-1] for x in (values, real))  # one step earlier
-        step = ((values - before).abs() * real * real_before).sum(1) / length
-        last = (values * (real.cumsum(1) == length[:, None]).to(values.dtype) * real).sum(1)
-        first = values[:, 0] * real[:, 0]
-        figures = [mean, spread, low.clamp(-100, 100), high.clamp(-100, 100), first, last, slope, step]
-        return self.layers(torch.cat([*figures, length.log1p() / 4], 1))
+        return self.layers(describe(values, mask))

@@ -32,6 +32,8 @@ class InceptionTime(Encoder):
         """What happens to longer series (see the processor `series.values`)."""
         clock: Annotated[Literal["auto", "drop", "keep"], Tune(choices=["auto", "drop"])] = "auto"
         """What happens to a table's time axis (see the processor `series.values`)."""
+        timing: Literal["auto", "steps", "gaps", "grid"] = "auto"
+        """What uneven time steps mean (see the processor `series.values`)."""
         filters: Annotated[int, Field(ge=4, le=128), Tune(8, 32, step=8)] = 16
         """Channels of each of the four branches; the features are four times as wide."""
         depth: Annotated[int, Field(ge=1, le=12), Tune(2, 6)] = 3
@@ -49,7 +51,8 @@ class InceptionTime(Encoder):
     def processor(cls, config: Config, info: InputInfo) -> Values:
         """Series of at most this length."""
         del info
-        return Values(Values.Config(max_length=config.max_length, longer=config.longer, clock=config.clock))
+        fields = ("max_length", "longer", "clock", "timing")
+        return Values(Values.Config(**{name: getattr(config, name) for name in fields}))
 
     def __init__(self, config: Config, processor: Processor) -> None:
         super().__init__(config, processor)
