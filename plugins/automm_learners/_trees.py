@@ -77,7 +77,8 @@ def _nodes(root: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
 
 def _down(threshold: float) -> np.float32:
     """The largest float32 up to a threshold: float32 values then fall on the same side as with the exact one."""
-    near = np.float32(threshold)
+    most = float(np.finfo(np.float32).max)
+    near = np.float32(min(max(threshold, -most), most))
     return np.nextafter(near, np.float32(-np.inf)) if float(near) > threshold else near
 
 
@@ -98,6 +99,6 @@ def leaf_values(x: Tensor, trees: dict[str, Tensor]) -> Tensor:
     for _ in range(trees["levels"].shape[0]):
         node = at + first  # [rows, trees]
         value = x.gather(1, flat["feature"][node])
-        left = torch.where(value.isnan(), flat["unknown_left"][node], value <= flat["threshold"][node])
+        left = (value <= flat["threshold"][node]) | (value.isnan() & flat["unknown_left"][node])
         at = torch.where(left, flat["left"][node], flat["right"][node])
     return flat["value"][at + first]
