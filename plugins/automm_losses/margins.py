@@ -84,7 +84,7 @@ class Ldam(TargetLoss):
 
     "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss": the margin of a class is proportional to
     count^(-1/4). The paper scales a normalised head by 30; here the head is linear, and margins are in units of its
-    logits.
+    logits. Margins alone move the decision little; the weights that join late in the training (LDAM-DRW) do.
     """
 
     targets = frozenset({"class"})
@@ -93,11 +93,11 @@ class Ldam(TargetLoss):
     class Config(TargetLoss.Config):
         """Settings of LDAM."""
 
-        margin: Annotated[float, Field(ge=0), Tune(0.5, 4.0)] = 2.0
+        margin: Annotated[float, Field(ge=0), Tune(0.2, 2.0)] = 1.0
         """Margin of the rarest class, in logits."""
-        deferred: Annotated[float, Field(ge=0, le=1)] | None = None
+        deferred: Annotated[float, Field(ge=0, le=1)] | None = 0.8
         """Share of the training after which classes also weigh by their inverse effective number ("deferred
-        re-weighting", 0.8 in the paper); None: never."""
+        re-weighting"); None: never."""
         beta: Annotated[float, Field(gt=0, lt=1)] = 0.9999
         """β of the effective number of the deferred weights."""
 

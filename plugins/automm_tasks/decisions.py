@@ -105,7 +105,10 @@ def class_tuners(metric: str, size: int) -> list[Tuner]:
         return []
     if size == 2:
         return [lambda p, y: {"weights": _pair(best_threshold(p[:, 1], y == 1, _of_pair(metric)))}]
-    tuners: list[Tuner] = [lambda p, y: {"weights": tune_weights(p, y, metric)}]
+    tuners: list[Tuner] = [
+        lambda p, y: {"weights": temper(p, y, metric)},
+        lambda p, y: {"weights": tune_weights(p, y, metric)},
+    ]
     if metric == "quadratic_kappa":
         tuners.insert(0, lambda p, y: {"cuts": tune_cuts(p, y, metric)})
     return tuners
@@ -145,16 +148,30 @@ def best_threshold(probability: np.ndarray, on: np.ndarray, score: Callable[...,
     return float(thresholds[best[np.abs(thresholds[best] - 0.5).argmin()]])
 
 
+def temper(probabilities: np.ndarray, target: np.ndarray, metric: str) -> list[float]:
+    """Weights count^(−τ) with the best τ between 0 and 1.5; they add to 1.
+
+    One number is tuned, so it also pays where rare classes have too few rows for weights of their own. τ = 1 takes the
+    class frequencies out of the probabilities, which is best for the balanced error.
+    """
+    size = probabilities.shape[1]
+    counts = np.maximum(np.bincount(target, minlength=size), 1)
+    powers = counts[None] ** -np.linspace(0.0, 1.5, 31)[:, None]
+    weights = powers / powers.sum(1, keepdims=True)  # [powers, classes]
+    predicted = np.stack([classes(probabilities, one) for one in weights])
+    values = np.nan_to_num(CLASS_SCORES[metric](confusion(predicted, target, size)), nan=-np.inf)
+    return [float(weight) for weight in weights[int(values.argmax())]]
+
+
 def tune_weights(probabilities: np.ndarray, target: np.ndarray, metric: str) -> list[float]:
     """One weight per class, by coordinate ascent on their logarithms; they add to 1.
 
-    It starts from equal weights or from inverse class frequencies, whichever is better.
+    It starts from what `temper` finds.
     """
     size = probabilities.shape[1]
     score, p = CLASS_SCORES[metric], probabilities.astype(float)
     counts = np.bincount(target, minlength=size)
-    starts = (np.ones(size), counts.sum() / np.maximum(counts, 1))
-    weights = max(starts, key=lambda w: float(score(confusion(classes(p, w), target, size))))
+    weights = np.array(temper(probabilities, target, metric))
     for reach in (2.0, 1.0, 0.5):
         steps = np.linspace(-reach, reach, 17)
         steps = np.exp(steps[np.argsort(np.abs(steps), kind="stable")])  # of equal scores the smallest change

@@ -4,8 +4,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from automm_losses import Bce, CrossEntropy, Focal, Huber, Mse, WeightedBce, WeightedCrossEntropy
+from automm_losses import (
+    Asymmetric,
+    BalancedSoftmax,
+    Bce,
+    CrossEntropy,
+    Focal,
+    Huber,
+    Ldam,
+    LogitAdjustment,
+    Mae,
+    Mse,
+    Quantile,
+    SquaredEarthMover,
+    WeightedBce,
+    WeightedCrossEntropy,
+)
 from automm_losses.classes import class_weights
+from sklearn.metrics import mean_pinball_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from automm.api import Context, TargetInfo
@@ -117,10 +133,146 @@ def test_mse_and_huber():
     assert loss(Huber, NUMBER, delta=2.0)(output, target)[1].item() == 4.0  # 2 * (3 - 2 / 2)
 
 
+def test_mae_and_quantile_against_scikit_learn():
+    output, target = torch.tensor([[0.0], [3.0], [-1.0]]), torch.tensor([0.5, 0.0, -1.0])
+    assert loss(Mae, NUMBER)(output, target).tolist() == [0.5, 3.0, 0.0]
+    values = loss(Quantile, NUMBER, quantile=0.9)(output, target)
+    torch.testing.assert_close(values, torch.tensor([0.45, 0.3, 0.0]))  # 0.9 · 0.5 too low, 0.1 · 3 too high
+    expected = mean_pinball_loss(target.numpy(), output[:, 0].numpy(), alpha=0.9)
+    assert values.mean().item() == pytest.approx(expected)
+    assert loss(Quantile, NUMBER)(output, target).tolist() == [0.25, 1.5, 0.0]  # half the absolute error
+
+
+def test_quantile_is_what_a_constant_learns():
+    y = torch.arange(101.0) / 100
+    for quantile in (0.1, 0.5, 0.9):
+        costs = [loss(Quantile, NUMBER, quantile=quantile)(torch.full((101, 1), at), y).mean() for at in y.tolist()]
+        assert y[int(torch.stack(costs).argmin())].item() == pytest.approx(quantile, abs=0.011)
+
+
+def test_logit_adjustment_against_hand_computed_numbers():
+    # Priors .6, .3, .1 (a little smoothed by half a row); equal logits make the priors the probabilities.
+    output = torch.zeros(3, 3)
+    values = loss(LogitAdjustment, CLASSES)(output, torch.arange(3))
+    torch.testing.assert_close(values, -torch.tensor([60.5, 30.5, 10.5]).div(101.5).log())
+    half = loss(LogitAdjustment, CLASSES, tau=0.5)(output, torch.arange(3))
+    roots = torch.tensor([60.5, 30.5, 10.5]).sqrt()
+    torch.testing.assert_close(half, -(roots / roots.sum()).log())
+    torch.testing.assert_close(
+        loss(LogitAdjustment, CLASSES, tau=0.0)(output, torch.arange(3)), torch.full((3,), math.log(3))
+    )
+
+
+def test_logit_adjustment_of_labels_is_binary_cross_entropy_at_the_prior():
+    values = loss(LogitAdjustment, LABELS)(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    expected = (-math.log(25.5 / 101) - math.log(98.5 / 101)) / 2
+    assert values.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_logit_adjustment_learns_what_balanced_data_would_teach():
+    # One feature, two Gaussians, 19 : 1: with τ = 1 the boundary lies half-way, without it far into the rare class.
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.arange(4000) % 20 == 0).long()
+    x = torch.randn(4000, 1, generator=generator) + 2.0 * y[:, None]
+    target = TargetInfo("class", 2, ("no", "yes"), (3800, 200), 4000)
+    boundary = {}
+    for cls in (CrossEntropy, LogitAdjustment):
+        output = train(loss(cls, target), x, y, 2)
+        boundary[cls] = x[output.argmax(1) == 1].min().item()
+    assert boundary[LogitAdjustment] == pytest.approx(1.0, abs=0.25)
+    assert boundary[CrossEntropy] > 1.9  # 1 + log(19) / 2 = 2.47 in the limit
+
+
+def test_balanced_softmax_by_its_definition():
+    torch.manual_seed(0)
+    z, y = torch.randn(7, 3), torch.tensor([0, 1, 2, 0, 1, 2, 2])
+    weighted = torch.tensor([60.0, 30.0, 10.0]) * z.exp()
+    expected = -(weighted[torch.arange(7), y] / weighted.sum(1)).log()
+    torch.testing.assert_close(loss(BalancedSoftmax, CLASSES)(z, y), expected)
+
+
+def test_ldam_margins_and_deferred_weights():
+    module = loss(Ldam, CLASSES, margin=2.0, deferred=0.8, beta=0.99)
+    expected = [2.0 * (10 / n) ** 0.25 for n in CLASSES.counts]  # Cao et al. 2019: C / n^(1/4), the rarest has most
+    torch.testing.assert_close(module.margins, torch.tensor(expected))
+    output = torch.zeros(1, 3)
+    rare = torch.tensor([2])
+    early = -math.log(math.exp(-2) / (math.exp(-2) + 2))
+    assert module(output, rare).item() == pytest.approx(early, rel=1e-6)
+    module.progress = 0.8
+    effective = class_weights(CLASSES.counts, "effective", 0.99)
+    assert module(output, rare).item() == pytest.approx(effective[2] * early, rel=1e-6)
+    never = loss(Ldam, CLASSES, margin=2.0, deferred=None)
+    never.progress = 1.0
+    assert never(output, rare).item() == pytest.approx(early, rel=1e-6)
+
+
+def test_asymmetric_loss_by_its_definition():
+    # The formula of Ridnik et al. 2021, with probabilities in the open.
+    torch.manual_seed(0)
+    z, y = torch.randn(6, 2, dtype=torch.float64), torch.tensor([[0, 1], [1, 0], [0, 0], [1, 1], [0, 1], [0, 0]])
+    p = torch.sigmoid(z)
+    q = (p - 0.05).clamp(min=0)
+    expected = -(y * (1 - p) * p.log() + (1 - y) * q**4 * (1 - q).log()).mean(1)
+    values = loss(Asymmetric, LABELS, gamma_positive=1.0)(z, y)
+    torch.testing.assert_close(values, expected.float(), rtol=1e-4, atol=1e-7)
+    plain = loss(Asymmetric, LABELS, gamma_positive=0.0, gamma_negative=0.0, clip=0.0)(z, y)
+    torch.testing.assert_close(plain, loss(Bce, LABELS)(z, y.float()))
+
+
+def test_bce_smoothing_and_milder_weights():
+    smooth = loss(Bce, LABELS, label_smoothing=0.2)(torch.tensor([[2.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
+    one, zero = math.log1p(math.exp(-2)), math.log1p(math.exp(2))  # costs of saying "on" when it is on, and off
+    assert smooth.item() == pytest.approx((0.9 * one + 0.1 * zero + 0.1 * one + 0.9 * zero) / 2, rel=1e-6)
+    root = loss(WeightedBce, LABELS, weighting="sqrt").positive_weight
+    torch.testing.assert_close(root, torch.tensor([3.0, 49.0]).sqrt())
+    effective = loss(WeightedBce, LABELS, weighting="effective", beta=0.9).positive_weight
+    expected = [(1 - 0.9 ** (100 - n)) / (1 - 0.9**n) for n in LABELS.counts]
+    torch.testing.assert_close(effective, torch.tensor(expected))
+
+
+def test_squared_earth_mover_counts_the_distance():
+    # P = (1/2, 1/4, 1/4), cumulative (1/2, 3/4). Truth 0 or 1: (1/2)² + (1/4)²; truth 2: (1/2)² + (3/4)².
+    output = torch.tensor([[math.log(2), 0.0, 0.0]] * 3)
+    values = loss(SquaredEarthMover, CLASSES, cross_entropy=0.0)(output, torch.arange(3))
+    torch.testing.assert_close(values, torch.tensor([0.3125, 0.3125, 0.8125]))
+    near, far = torch.tensor([[0.0, 9.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0, 9.0]])
+    four = TargetInfo("class", 4, tuple("abcd"), (9, 9, 9, 9), 36, {"ordered": True})
+    cost = loss(SquaredEarthMover, four)
+    zero = torch.tensor([0])
+    assert cost(far, zero).item() > 2.9 * loss(SquaredEarthMover, four, cross_entropy=0.0)(near, zero).item()
+    mixed = loss(SquaredEarthMover, CLASSES, cross_entropy=0.5)(output, torch.arange(3))
+    torch.testing.assert_close(mixed, values + 0.5 * loss(CrossEntropy, CLASSES)(output, torch.arange(3)))
+
+
+def test_ordinal_loss_needs_an_order_and_quantile_a_quantile():
+    named = TargetInfo("class", 3, ("a", "b", "c"), (60, 30, 10), 100, {"ordered": False})
+    ordered = TargetInfo("class", 3, ("1", "2", "3"), (60, 30, 10), 100, {"ordered": True})
+    config = SquaredEarthMover.Config()
+    reason = SquaredEarthMover.unsuited(Context("classification", (), 100, named), config)
+    assert reason == "the classes have no order (they are no numbers, and task.order does not name it)"
+    assert SquaredEarthMover.unsuited(Context("classification", (), 100, ordered), config) is None
+    assert SquaredEarthMover.unsuited(Context("classification", (), 100, PAIR), config) == "two classes need no order"
+    context = Context("regression", (), 100, NUMBER)
+    assert Quantile.unsuited(context, Quantile.Config()).startswith("no quantile is asked for")
+    assert Quantile.unsuited(context, Quantile.Config(quantile=0.9)) is None
+
+
 CASES = [
-    *((cls, CLASSES) for cls in (CrossEntropy, WeightedCrossEntropy, Focal)),
-    *((cls, LABELS) for cls in (Bce, WeightedBce, Focal)),
-    *((cls, NUMBER) for cls in (Mse, Huber)),
+    *(
+        (cls, CLASSES)
+        for cls in (
+            CrossEntropy,
+            WeightedCrossEntropy,
+            Focal,
+            LogitAdjustment,
+            BalancedSoftmax,
+            Ldam,
+            SquaredEarthMover,
+        )
+    ),
+    *((cls, LABELS) for cls in (Bce, WeightedBce, Focal, Asymmetric, LogitAdjustment)),
+    *((cls, NUMBER) for cls in (Mse, Huber, Mae, Quantile)),
 ]
 
 
@@ -157,11 +309,20 @@ def test_remedies_and_defaults():
         "cross_entropy": None,
         "weighted_cross_entropy": "weights",
         "focal": "focal",
+        "logit_adjustment": "logit_adjustment",
+        "balanced_softmax": "logit_adjustment",
+        "ldam": "logit_adjustment",
+        "squared_earth_mover": None,
         "bce": None,
         "weighted_bce": "weights",
+        "asymmetric": "focal",
         "mse": None,
         "huber": None,
+        "mae": None,
+        "quantile": None,
     }
+    assert LogitAdjustment.preference > max(BalancedSoftmax.preference, Ldam.preference)  # what the remedy stands for
+    assert Focal.preference > Asymmetric.preference
     for kind, default in {"class": "cross_entropy", "labels": "bce", "number": "mse"}.items():
         suited = {cls for cls, target in CASES if target.kind == kind}
         assert max(suited, key=lambda cls: cls.preference).name == default
@@ -171,14 +332,15 @@ def train(module, x, y, size):
     torch.manual_seed(0)
     model = torch.nn.Linear(x.shape[1], size)
     optimizer = torch.optim.Adam(model.parameters(), 0.1)
-    for _ in range(150):
+    for step in range(150):
+        module.progress = step / 150
         optimizer.zero_grad()
         module(model(x), y).mean().backward()
         optimizer.step()
     return model(x).detach()
 
 
-@pytest.mark.parametrize("cls", [WeightedCrossEntropy, Focal])
+@pytest.mark.parametrize("cls", [WeightedCrossEntropy, Focal, LogitAdjustment, BalancedSoftmax, Ldam])
 def test_remedies_raise_the_recall_of_a_rare_class(cls):
     torch.manual_seed(1)
     y = torch.tensor([0] * 190 + [1] * 10)
