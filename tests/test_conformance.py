@@ -52,10 +52,37 @@ def image_checkpoint():
     return {"checkpoint": str(path), "adapt": "full"}
 
 
-CONFIGS = {"hf_text": text_checkpoint, "hf_image": image_checkpoint, "transformer": {"layers": 1}}
-EXPECTED = {
-    "encoder-hf_image-gradients_reach_every_parameter": "the checkpoint's pooling layer is loaded but not used",
+def clip_checkpoint():
+    """A CLIP with random weights, with the texts' tokeniser and the pictures' preparation."""
+    import torch
+    from tokenizers import Tokenizer, processors
+    from transformers import CLIPConfig, CLIPModel
+
+    path = Path(folder().name, "clip")
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_file(str(Path(text_checkpoint()["checkpoint"], "tokenizer.json")))
+    end = tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", end)]
+    )
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    ids = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": end}
+    text, vision = {**sizes, **ids}, {**sizes, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(path)
+    tokenizer.save(str(path / "tokenizer.json"))
+    preparation = Path(image_checkpoint()["checkpoint"], "preprocessor_config.json").read_text()
+    (path / "preprocessor_config.json").write_text(preparation)
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
+CONFIGS = {
+    "hf_text": text_checkpoint,
+    "hf_image": image_checkpoint,
+    "transformer": {"layers": 1},
+    "clip_image": clip_checkpoint,
+    "clip_text": clip_checkpoint,
 }
+EXPECTED = {}
 COMPONENTS = [*(entry.cls for entry in installed().all()), Classes, Labels, Number]
 CHECKS = {
     f"{cls.kind}-{cls.name}-{check.name}": check

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from automm.api import hookimpl
+from automm_image.clip import ClipImage, ClipText
 from automm_image.descriptors import Descriptors
 from automm_image.hf_image import HfImage
 from automm_image.image_descriptors import ImageDescriptors
@@ -14,5 +15,5 @@ from automm_image.small_cnn import SmallCnn
 @hookimpl
 def automm_register(register: Callable[[type], type]) -> None:
     """Registers the modality, its processor and its encoders."""
-    for component in (Image, Pixels, Descriptors, SmallCnn, ImageDescriptors, HfImage):
+    for component in (Image, Pixels, Descriptors, SmallCnn, ImageDescriptors, HfImage, ClipImage, ClipText):
         register(component)

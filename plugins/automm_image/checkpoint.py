@@ -1,17 +1,12 @@
-"""Finding a vision checkpoint and reading how it wants its pictures. Torch-free."""
+"""How a vision checkpoint wants its pictures. Torch-free."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from automm.api import DataError
+from automm.api import DataError, read_checkpoint_json
 
-FILES = ("*.json", "*.safetensors")
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -35,65 +30,15 @@ class Preparation(NamedTuple):
     std: tuple[float, ...]
 
 
-def find_checkpoint(checkpoint: str) -> Path:
-    """The folder of a checkpoint: a local one, or one of the hub (from its cache, else downloaded).
-
-    A local folder never leads to a network call. Only JSON and safetensors files are downloaded.
-
-    Raises:
-        DataError: If the folder is incomplete, or the hub cannot be reached or does not know the name.
-    """
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise DataError(f"checkpoint {checkpoint}: the folder has no config.json")
-        return folder
-    if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
-        raise DataError(f"checkpoint {checkpoint}: no such folder")
-    return _from_hub(checkpoint)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        cached = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
-        if (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
-            return cached
-    except Exception:  # noqa: S110 - not in the cache, or not a name of the hub: the download below says which
-        pass
-    advice = "give the folder of a downloaded checkpoint, or connect to the network"
-    if constants.HF_HUB_OFFLINE:
-        raise DataError(
-            f"checkpoint {name}: neither a folder nor in the hub's cache, and HF_HUB_OFFLINE is set; {advice}"
-        )
-    _reach(name, constants.ENDPOINT, advice)
-    try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
-    except Exception as problem:
-        raise DataError(f"checkpoint {name}: neither a folder nor found on the hub: {problem}") from None
-
-
-def _reach(name: str, endpoint: str, advice: str) -> None:
-    """Fails within seconds where the hub is out of reach (its client would retry for almost a minute)."""
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    url = urlsplit(endpoint)
-    try:
-        socket.create_connection((url.hostname or "", url.port or (80 if url.scheme == "http" else 443)), 3).close()
-    except OSError:
-        raise DataError(f"checkpoint {name}: not a folder, and {url.hostname} cannot be reached; {advice}") from None
-
-
 def read_preparation(folder: Path) -> Preparation:
     """Reads `preprocessor_config.json` (or the image part of `processor_config.json`, or else `config.json`).
 
     Raises:
         DataError: If a file is damaged, or asks for pictures that are not square RGB.
     """
-    found = _read_json(folder / "preprocessor_config.json")
-    found = found or _read_json(folder / "processor_config.json").get("image_processor") or {}
-    config = _read_json(folder / "config.json")
+    found = read_checkpoint_json(folder / "preprocessor_config.json")
+    found = found or read_checkpoint_json(folder / "processor_config.json").get("image_processor") or {}
+    config = read_checkpoint_json(folder / "config.json")
     config = config.get("vision_config") or config
     try:
         return _parse(found, config)
@@ -139,15 +84,3 @@ def _triple(values: list[float]) -> tuple[float, ...]:
     if len(triple) != 3:
         raise ValueError(f"{len(triple)} values for the three channels")
     return triple
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise DataError(f"{file}: not valid JSON: {problem}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: not a JSON object")
-    return content

@@ -54,7 +54,8 @@ def decode(cell: Path | bytes | str, side: int, max_pixels: int, max_bytes: int)
             refuse_large(width, height, max_pixels)
             # Twice the wanted size leaves the antialiasing its work.
             picture.draft(None, (2 * side, 2 * side))
-            return _to_rgb(_upright(picture))
+            _decode_upright(picture)
+            return _to_rgb(picture)
     except BadCell:
         raise
     except UnidentifiedImageError:
@@ -72,15 +73,14 @@ def refuse_large(width: int, height: int, max_pixels: int) -> None:
         raise BadCell(f"picture of {width:,} x {height:,} pixels is over the limit of {max_pixels:,}")
 
 
-def _upright(picture: Image) -> Image:
-    """The decoded picture, turned by the EXIF orientation."""
+def _decode_upright(picture: Image) -> None:
+    """Decodes a picture in place, and turns it by the EXIF orientation."""
     from PIL import ImageOps
 
     picture.load()
     # Looking for an orientation costs more than decoding a small picture.
-    if picture.format != "TIFF" and "exif" not in picture.info and "xmp" not in picture.info:
-        return picture
-    return ImageOps.exif_transpose(picture)
+    if picture.format == "TIFF" or "exif" in picture.info or "xmp" in picture.info:
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _to_rgb(picture: Image) -> Image:
@@ -100,7 +100,8 @@ def _to_rgb(picture: Image) -> Image:
 def _to_eight_bits(picture: Image) -> np.ndarray:
     """Grey of 16 or 32 bits → uint8 [height, width]."""
     values = np.asarray(picture)
-    if not picture.mode.startswith("I;16"):
+    # Pillow reads 16-bit PGM as 32-bit integers, scaled to 65,535.
+    if not (picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM")):
         return stretch(values)
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(TIFF_BITS, (16,))[0]  # a TIFF may use 12 of them

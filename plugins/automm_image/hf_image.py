@@ -7,9 +7,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from automm.api import ADAPT, Context, DataError, Encoder, Features, InputInfo, Processor, RecipePath, Tune, nn, torch
-from automm_image.checkpoint import find_checkpoint, read_preparation
+from automm.api import (
+    ADAPT,
+    Context,
+    DataError,
+    Encoder,
+    Features,
+    InputInfo,
+    Processor,
+    RecipePath,
+    Tune,
+    find_checkpoint,
+    nn,
+    torch,
+)
+from automm_image.checkpoint import read_preparation
 from automm_image.pixels import Pixels
+from automm_image.pretrained import drop_unused, load, split_layers, vision_part
 
 
 class HfImage(Encoder):
@@ -28,9 +42,11 @@ class HfImage(Encoder):
 
         checkpoint: Annotated[str, RecipePath()] = ""
         """Folder, or name on the hub ("facebook/dinov2-small")."""
-        pooling: Annotated[Literal["cls", "mean", "tokens"], Tune(choices=["cls", "mean"])] = "cls"
-        """`cls`: the class token, or the mean where the architecture has none; `mean`: of all patches; `tokens`: all
-        patches, for a fusion that attends to them."""
+        pooling: Annotated[Literal["cls", "mean", "attention", "tokens"], Tune(choices=["cls", "mean"])] = "cls"
+        """`cls`: the class token, or what the checkpoint pools where it has none; `mean`: of all patches; `attention`:
+        their mean by learned weights; `tokens`: all patches, for a fusion that attends to them."""
+        project: Annotated[int, Field(ge=0)] = 0
+        """Width of a new layer on top, which is trained whatever `adapt` says; 0 for none."""
         adapt: Annotated[str, Field(pattern=ADAPT)] = "last_2"
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
@@ -50,8 +66,12 @@ class HfImage(Encoder):
     def processor(cls, config: Config, info: InputInfo) -> Pixels:
         """Pictures as the checkpoint's `preprocessor_config.json` asks."""
         del info
-        wanted = read_preparation(find_checkpoint(config.checkpoint))
-        return Pixels(Pixels.Config(size=wanted.size, fit=wanted.fit, zoom=wanted.zoom, resample=wanted.resample))
+        return Pixels.wanted(read_preparation(find_checkpoint(config.checkpoint)))
+
+    @classmethod
+    def extracts(cls, config: Config) -> bool:
+        """Under `adapt: none` the checkpoint is never trained."""
+        return config.adapt == "none"
 
     def __init__(self, config: Config, processor: Processor) -> None:
         super().__init__(config, processor)
@@ -59,91 +79,67 @@ class HfImage(Encoder):
         wanted = read_preparation(folder)
         self.register_buffer("mean", torch.tensor(wanted.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(wanted.std)[:, None, None], persistent=False)
-        self.backbone = _load(str(folder), config.checkpoint)
+        self.backbone = vision_part(load(folder, config.checkpoint), config.checkpoint)
         names = [name for name, _ in self.backbone.named_parameters()]
         self.class_token = any(name.endswith(("cls_token", "class_embedding", "class_token")) for name in names)
-        self.patches = 0
-        try:
-            states = self._states(torch.zeros(1, 3, wanted.size, wanted.size))
-        except (ValueError, RuntimeError, TypeError) as problem:
-            raise DataError(f"checkpoint {config.checkpoint}: cannot encode pictures: {problem}") from None
-        side = _patch_size(self.backbone.config)
-        # Class, register and distillation tokens stand before the patches.
-        self.patches = min((wanted.size // side) ** 2, states.shape[1]) if self.class_token else states.shape[1]
-        self.width = states.shape[2]
+        self.side = _patch_size(self.backbone.config)
+        blank = {"pixels": torch.zeros(1, wanted.size, wanted.size, 3)}
+        with torch.enable_grad():
+            try:
+                tokens = self.extract(blank).tokens
+            except (ValueError, RuntimeError, TypeError, IndexError) as problem:
+                raise DataError(f"checkpoint {config.checkpoint}: cannot encode pictures: {problem}") from None
+            drop_unused(self.backbone, tokens)
+        self.width = tokens.shape[2]
+        self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else nn.Identity()
+        self.project = nn.Linear(self.width, config.project) if config.project else nn.Identity()
+        self.width = config.project or self.width
 
-    def forward(self, arrays: Mapping[str, torch.Tensor]) -> Features:
-        """Uint8 pixels [batch, size, size, 3] → features."""
+    def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
+        """Uint8 pixels [batch, size, size, 3] → what the checkpoint makes of them, pooled unless that is learned."""
         pixels = arrays["pixels"].permute(0, 3, 1, 2).float() / 255  # [batch, 3, size, size]
-        states = self._states((pixels - self.mean) / self.std)  # [batch, time, width]
+        output = self.backbone(pixel_values=(pixels - self.mean) / self.std)
+        if self.config.pooling == "cls" and not self.class_token:
+            pooled = getattr(output, "pooler_output", None)
+            if pooled is not None:
+                return Features.vector(pooled.flatten(1))
+        states = self._states(output.last_hidden_state)  # [batch, time, width]
         if self.config.pooling == "cls" and self.class_token:
             return Features.vector(states[:, 0])
-        states = states[:, -self.patches :]
-        if self.config.pooling == "tokens":
+        if self.class_token:  # class, register and distillation tokens stand before the patches
+            patches = (pixels.shape[2] // self.side) * (pixels.shape[3] // self.side)
+            states = states[:, -min(patches, states.shape[1]) :]
+        if self.config.pooling in ("tokens", "attention"):
             return Features(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         return Features.vector(states.mean(1))
 
-    def _states(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The last hidden states, [batch, time, width]."""
-        states = self.backbone(pixel_values=pixels).last_hidden_state
+    def complete(self, features: Features) -> Features:
+        """Learned attention over the patches and the new projection, where the configuration has them."""
+        if self.config.pooling == "attention":
+            scores = self.attention(features.tokens)[..., 0]  # [batch, time]
+            # Finite, so that a graph in half precision stays free of NaN.
+            weights = scores.masked_fill(~features.mask, -1e4).softmax(1)
+            features = Features.vector((weights[:, :, None] * features.tokens).sum(1))
+        return Features(self.project(features.tokens), features.mask)
+
+    def _states(self, states: torch.Tensor) -> torch.Tensor:
+        """Last hidden states as tokens, [batch, time, width]."""
         if states.ndim == 4:  # convolutional: [batch, width, height, width]
             return states.flatten(2).mT
         # CLIP normalises only what it pools; the patches need it just as much.
-        return self.backbone.post_layernorm(states) if self._normalises_late else states
-
-    @property
-    def _normalises_late(self) -> bool:
-        return self.class_token and hasattr(self.backbone, "post_layernorm")
+        late = self.class_token and hasattr(self.backbone, "post_layernorm")
+        return self.backbone.post_layernorm(states) if late else states
 
     def layers(self) -> list[nn.Module]:
         """What stands before the blocks, then every block; what follows them belongs to the last one."""
-        found = _largest_list(self.backbone)
-        if found is None:
-            return list(self.backbone.children())
-        path, blocks = found
-        before, after, here = [], [], self.backbone
-        for step in path.split("."):
-            names = [name for name, _ in here.named_children()]
-            at = names.index(step)
-            children = list(here.children())
-            before += children[:at]
-            after += children[at + 1 :]
-            here = children[at]
-        *early, last = blocks
-        return [nn.ModuleList(before), *early, nn.ModuleList([last, *after])]
+        *early, last = split_layers(self.backbone)
+        return [*early, nn.ModuleList([last, *self.fresh()])]
 
-
-def _load(folder: str, name: str) -> nn.Module:
-    """The vision part of a checkpoint, in 32 bit."""
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model: Any = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    model = getattr(model, "vision_model", model)
-    if model.main_input_name != "pixel_values":
-        raise DataError(f"checkpoint {name} is a {model.config.model_type}, which does not take pictures")
-    return model
+    def fresh(self) -> list[nn.Module]:
+        """The attention and the projection."""
+        return [self.attention, self.project]
 
 
 def _patch_size(config: Any) -> int:
     side = getattr(config, "patch_size", 1)
     return int(side[0] if isinstance(side, list | tuple) else side)
-
-
-def _largest_list(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
-    """Path and list of the blocks: the outermost `ModuleList` with most of the parameters."""
-    total = sum(p.numel() for p in model.parameters())
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and 2 * sum(p.numel() for p in module.parameters()) > total:
-            return path, module
-    return None

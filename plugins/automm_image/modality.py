@@ -9,7 +9,7 @@ import numpy as np
 
 from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".dcm"})
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
 
 
@@ -19,7 +19,9 @@ def looks_like_picture(cell: Any) -> bool:
         return cell.startswith("data:image/")
     if not isinstance(cell, bytes | bytearray):
         return False
-    return bytes(cell).startswith(SIGNATURES) or (cell[:4] == b"RIFF" and cell[8:12] == b"WEBP")
+    if bytes(cell[128:132]) == b"DICM":
+        return True
+    return bytes(cell[:8]).startswith(SIGNATURES) or (cell[:4] == b"RIFF" and cell[8:12] == b"WEBP")
 
 
 class Image(Modality):

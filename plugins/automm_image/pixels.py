@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from automm.api import ArraySpec, Config, Processor
+from automm_image.checkpoint import Preparation
 from automm_image.decode import decode
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Pixels(Processor):
         """Height × width above which a picture is refused before it is decoded."""
         max_bytes: Annotated[int, Field(ge=1)] = MAX_BYTES
         """File size above which a picture is refused."""
+
+    @classmethod
+    def wanted(cls, preparation: Preparation) -> Pixels:
+        """Pictures as a checkpoint wants them."""
+        size, fit, zoom, resample, *_ = preparation
+        return cls(cls.Config.model_validate({"size": size, "fit": fit, "zoom": zoom, "resample": resample}))
 
     @property
     def limits(self) -> dict[str, float]:

@@ -36,10 +36,11 @@ def halves(left=(255, 0, 0), right=(0, 0, 255), width=64, height=64) -> Image.Im
     return picture
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
+
+def png_header(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
@@ -133,6 +134,73 @@ def test_sixteen_bits_keep_their_scale():
     result = load(encode(Image.fromarray(ramp)), size=30)
     assert result[15, [4, 14, 25], 0].tolist() == [0, 100, 255]
     assert load(encode(Image.fromarray(ramp), "TIFF"), size=30)[15, 14].tolist() == [100] * 3
+
+
+def deep_png(values: np.ndarray, kind: int) -> bytes:
+    """A 16-bit PNG of PNG's colour type `kind`, which Pillow cannot write; values [height, width, channels]."""
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (2, [100 * 257, 50 * 257, 25 * 257], [100, 50, 25]),
+        (6, [100 * 257, 50 * 257, 25 * 257, 65535], [100, 50, 25]),
+        (6, [0, 0, 0, 0], [255, 255, 255]),
+        (4, [100 * 257, 65535], [100, 100, 100]),
+    ],
+    ids=["rgb", "rgba", "transparent", "grey-alpha"],
+)
+def test_sixteen_bits_in_colour(kind, value, expected):
+    assert load(deep_png(np.tile(np.array(value, np.uint16), (9, 9, 1)), kind))[5, 5].tolist() == expected
+
+
+def test_sixteen_bits_in_other_files():
+    grey = Image.fromarray(np.full((9, 9), 100 * 257, np.uint16))
+    assert load(encode(grey, "TIFF", tiffinfo={262: 0}))[5, 5].tolist() == [155] * 3  # white is zero
+    assert load(encode(grey, "TIFF", tiffinfo={274: 6}))[5, 5].tolist() == [100] * 3  # turned
+    assert load(b"P5 9 9 1023\n" + np.full((9, 9), 512, ">u2").tobytes())[5, 5, 0] == 128
+    assert load(b"P5 9 9 1023\n" + np.full((9, 9), 1023, ">u2").tobytes())[5, 5, 0] == 255
+
+
+def test_twelve_bits_of_a_tiff_keep_their_scale():
+    packed = np.tile(np.frombuffer(bytes([0x80, 0x08, 0x00]), np.uint8), 8 * 4)  # two pixels of 2048 in three bytes
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 200)]
+    tags += [(277, 3, 1, 1), (278, 3, 1, 8), (279, 4, 1, len(packed))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    assert load(head.ljust(200, b"\0") + packed.tobytes())[5, 5].tolist() == [128] * 3
+
+
+def test_every_exif_orientation_is_undone():
+    corners = np.zeros((40, 60, 3), np.uint8)
+    corners[:20, :30], corners[:20, 30:], corners[20:, :30] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    picture = Image.fromarray(corners)
+    turns = [None, *(Image.Transpose(at) for at in (0, 3, 1, 5, 4, 6, 2))]
+    for orientation, turn in enumerate(turns, 1):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        # What the camera stored is the picture with its orientation undone the other way.
+        back = {Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_90: Image.Transpose(4)}
+        stored = picture if turn is None else picture.transpose(back.get(turn, turn))
+        for form in ("PNG", "TIFF", "WEBP"):
+            options = {"lossless": True} if form == "WEBP" else {}
+            result = load(encode(stored, form, exif=exif, **options))
+            assert result[2, 2].tolist() == [250, 0, 0], (orientation, form)
+            assert result[2, 13].tolist() == [0, 250, 0], (orientation, form)
+            assert result[13, 2].tolist() == [0, 0, 250], (orientation, form)
+
+
+def test_several_columns_of_pictures_are_separate_inputs():
+    front, back = pixels(size=8), pixels(size=16)
+    rows = [(encode(halves()), encode(halves((0, 255, 0)))), (encode(halves()), None)]
+    a, b = front([row[0] for row in rows])["pixels"], back([row[1] for row in rows])["pixels"]
+    assert (a.shape, b.shape) == ((2, 8, 8, 3), (2, 16, 16, 3))
+    assert a[1, 4, 1].tolist() == [255, 0, 0]
+    assert b[0, 8, 2].tolist() == [0, 255, 0]
+    assert not b[1].any()
 
 
 def test_floating_point_grey_is_stretched():
@@ -263,6 +331,14 @@ def test_damaged_bytes_never_raise_anything_else(form):
 def test_other_formats_are_refused(data):
     with pytest.raises(BadCell, match=r"not a picture in a supported format \(JPEG, PNG"):
         load(data)
+
+
+def test_a_disguise_does_not_help(tmp_path: Path):
+    for at, data in enumerate((b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg width='9' height='9'/>")):
+        file = tmp_path / f"{at}.png"
+        file.write_bytes(data)
+        with pytest.raises(BadCell, match="not a picture in a supported format"):
+            load(file)
 
 
 def test_missing_and_empty_files(tmp_path: Path):

@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 from automm_image.augment import augment
-from automm_image.checkpoint import find_checkpoint, read_preparation
+from automm_image.checkpoint import read_preparation
 from automm_image.hf_image import HfImage
 from automm_image.pixels import Pixels
 from automm_image.small_cnn import SmallCnn
 from torch import nn
 
-from automm.api import Context, DataError, InputInfo
+from automm.api import Context, DataError, InputInfo, find_checkpoint
 
 INFO = InputInfo("photo", "image", ("photo",))
 
@@ -248,7 +248,8 @@ def test_hf_image_encodes_with(kind, checkpoints):
     assert results["tokens"].tokens.shape[:2] == (3, results["tokens"].mask.shape[1])
     torch.testing.assert_close(results["tokens"].mean(), results["mean"].tokens[:, 0], atol=1e-5, rtol=1e-5)
     has_class_token = kind in ("vit", "deit", "dinov2", "clip")
-    assert has_class_token != torch.allclose(results["cls"].tokens, results["mean"].tokens)
+    own = kind in ("swin", "resnet")  # these pool by the mean themselves
+    assert own == torch.allclose(results["cls"].tokens, results["mean"].tokens, atol=1e-6)
     if has_class_token:
         assert results["tokens"].tokens.shape[1] == 16
 
@@ -267,6 +268,66 @@ def test_hf_image_normalises_by_the_preprocessor_file(checkpoints):
     encoder, _ = build(HfImage, checkpoint=checkpoints["vit"])
     assert encoder.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
     assert encoder.std.flatten().tolist() == pytest.approx([0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize("kind", ["siglip", "convnext"])
+def test_hf_image_without_a_class_token_gives_what_the_checkpoint_pools(kind, checkpoints):
+    pixels, _ = stripes(2, 32, 0)
+    encoder, _ = build(HfImage, checkpoint=checkpoints[kind])
+    model = transformers.AutoModel.from_pretrained(checkpoints[kind])
+    values = (pixels.permute(0, 3, 1, 2).float() / 255 - encoder.mean) / encoder.std
+    with torch.no_grad():
+        pooled = getattr(model, "vision_model", model)(pixel_values=values).pooler_output
+        torch.testing.assert_close(encoder.eval()({"pixels": pixels}).tokens[:, 0], pooled)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hf_image_trains_only_what_it_uses(kind, pooling, checkpoints):
+    encoder, _ = build(HfImage, checkpoint=checkpoints[kind], pooling=pooling)
+    pixels, _ = stripes(2, 32, 0)
+    encoder.train()({"pixels": pixels}).tokens.square().sum().backward()
+    assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
+    stored = encoder.state_dict()
+    again, _ = build(HfImage, checkpoint=checkpoints[kind], pooling=pooling)
+    again.load_state_dict(stored)
+    unused = {"vit": "backbone.pooler.dense.weight", "dinov2": "backbone.embeddings.mask_token"}
+    if kind in unused:
+        assert unused[kind] in stored
+        assert unused[kind] not in dict(encoder.named_parameters())
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "attention", "tokens"])
+def test_hf_image_frozen_part_and_new_part(pooling, checkpoints):
+    from automm.model.assemble import adapt
+
+    encoder, _ = build(HfImage, checkpoint=checkpoints["vit"], pooling=pooling, project=12, adapt="none")
+    assert HfImage.extracts(encoder.config)
+    assert not HfImage.extracts(HfImage.Config(checkpoint="x", adapt="last_1"))
+    adapt(encoder, "none")
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    attention = {"attention.weight", "attention.bias"} if pooling == "attention" else set()
+    assert trained == {"project.weight", "project.bias"} | attention
+    pixels, _ = stripes(3, 32, 0)
+    with torch.no_grad():
+        features = encoder.eval().extract({"pixels": pixels})
+        assert features.tokens.shape == (3, 1 if pooling in ("cls", "mean") else 16, 16)
+        result = encoder.complete(features)
+        torch.testing.assert_close(result.tokens, encoder({"pixels": pixels}).tokens)
+    assert encoder.width == result.tokens.shape[2] == 12
+    assert result.tokens.shape[1] == (16 if pooling == "tokens" else 1)
+
+
+def test_hf_image_attention_is_a_weighted_mean(checkpoints):
+    encoder, _ = build(HfImage, checkpoint=checkpoints["vit"], pooling="attention")
+    pixels, _ = stripes(3, 32, 0)
+    with torch.no_grad():
+        tokens = encoder.eval().extract({"pixels": pixels}).tokens
+        encoder.attention.weight.zero_()
+        torch.testing.assert_close(encoder({"pixels": pixels}).tokens[:, 0], tokens.mean(1))
+        encoder.attention.weight[0, 0] = 1e4
+        first = tokens[torch.arange(3), tokens[:, :, 0].argmax(1)]
+        torch.testing.assert_close(encoder({"pixels": pixels}).tokens[:, 0], first)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -317,7 +378,7 @@ def test_a_hub_name_without_network_fails_at_once(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", no_route)
     for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(key, raising=False)
-    with pytest.raises(DataError, match=r"some/model: not a folder, and .* cannot be reached; give the folder"):
+    with pytest.raises(DataError, match=r"some/model: neither a folder .* cannot be reached; give the folder"):
         find_checkpoint("some/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="HF_HUB_OFFLINE is set"):

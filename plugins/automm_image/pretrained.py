@@ -1,0 +1,89 @@
+"""Models of transformers: loading, their layers, the parts that are not used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from automm.api import DataError, nn, torch
+
+
+def load(folder: Path, name: str) -> Any:
+    """The model of a checkpoint, in 32 bit, from safetensors and without running code of its own.
+
+    Args:
+        folder: The checkpoint's folder.
+        name: What messages call it.
+
+    Raises:
+        DataError: If transformers cannot load it.
+    """
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
+        raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def vision_part(model: Any, name: str) -> Any:
+    """The part of a model that takes pictures.
+
+    Raises:
+        DataError: If it has none.
+    """
+    model = getattr(model, "vision_model", model)
+    if model.main_input_name != "pixel_values":
+        raise DataError(f"checkpoint {name} is a {model.config.model_type}, which does not take pictures")
+    return model
+
+
+def split_layers(model: nn.Module) -> list[nn.Module]:
+    """What stands before the blocks, then every block; what follows them belongs to the last one."""
+    path = _largest_list(model)
+    if path is None:
+        return list(model.children())
+    before, after, here = [], [], model
+    for step in path.split("."):
+        names = [name for name, _ in here.named_children()]
+        at = names.index(step)
+        children = list(here.children())
+        before += children[:at]
+        after += children[at + 1 :]
+        here = children[at]
+    *early, last = here
+    return [nn.ModuleList(before), *early, nn.ModuleList([last, *after])]
+
+
+def _largest_list(model: nn.Module) -> str | None:
+    """Path of the blocks: the outermost `ModuleList` with most of the parameters."""
+    total = sum(p.numel() for p in model.parameters())
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and 2 * sum(p.numel() for p in module.parameters()) > total:
+            return path
+    return None
+
+
+def drop_unused(model: nn.Module, features: torch.Tensor) -> None:
+    """Makes constants of the parameters that the features do not depend on (a pooler, a mask token): never trained.
+
+    Args:
+        model: The checkpoint's model.
+        features: What it gave, with its graph.
+    """
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+    unused = {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is None}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in unused:
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach())
