@@ -152,7 +152,10 @@ def load_model(folder: Path) -> Any:
     """
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers.utils import logging
 
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(config, "use_cache", None):
@@ -176,6 +179,9 @@ def load_model(folder: Path) -> Any:
         raise
     except Exception as problem:
         raise PluginError(f"checkpoint {folder}: not a text model that transformers can load: {problem}") from problem
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     if (
         model.main_input_name != "input_ids"
         or model.config.is_encoder_decoder

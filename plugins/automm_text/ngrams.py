@@ -22,6 +22,9 @@ _LETTER_WEIGHT = 0.3
 _SPREAD = 0.3
 """Small beside an optimiser's steps, so that training moves the term vectors and not only what follows them."""
 
+_LEAST_VALUE = 1e-4
+"""Smallest singular value that is kept, as a share of the largest: below is the rounding of repeated texts."""
+
 _SVD_ROWS = 8_000
 """Training texts that the semantic space is computed from."""
 
@@ -160,6 +163,7 @@ def _semantic_space(rows: list[dict[str, np.ndarray]], size: int, dimensions: in
     weights[ids == 0] = 0
     matrix = csr_matrix((weights.astype(np.float64), np.maximum(ids - 1, 0), ends), (len(rows), size))
     _, values, right = randomized_svd(matrix, rank, n_iter=4, random_state=0)
-    values = np.maximum(values, 1e-9)
-    scale = _SPREAD * np.sqrt(len(rows) / (values * values[0]))
+    kept = values > _LEAST_VALUE * max(values[0], _LEAST_VALUE)
+    values, right = values[kept], right[kept]
+    scale = _SPREAD * np.sqrt(len(rows) / (values * values[:1]))
     return (right.T * scale).astype(np.float16)

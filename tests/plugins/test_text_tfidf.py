@@ -87,6 +87,14 @@ def test_dimensions_follow_the_number_of_texts():
         assert np.isnan(processor([None])["vector"]).all()
 
 
+def test_repeated_texts_give_no_dimensions_of_rounding_errors():
+    texts = ["a red square", "a blue circle", "no circle", "yes a square"] * 30
+    processor = fitted(texts)
+    assert processor.state["space"].shape[1] == 4
+    assert np.abs(processor(texts)["vector"]).max() < 10
+    assert np.isfinite(fitted(["!!", "..", "!!"])(["!!"])["vector"]).all()
+
+
 def test_state_survives_storing_and_is_small():
     texts = [*english(100)[0], *chinese(100)[0]]
     processor = fitted(texts)
