@@ -15,7 +15,7 @@ from automm_timeseries.kernels import KERNELS, convolve, dilations, positive_sha
 from automm_timeseries.values import Values, resample
 
 _SAMPLE = 128
-_SAMPLE_STEPS = 512
+_SAMPLE_STEPS = 128
 _CORRELATED = 16
 _SEED = 0
 
@@ -62,7 +62,8 @@ class Rocket(Values):
         rows = views * len(self.state["dilations"]) * len(KERNELS)
         self.state["subsets"] = _subsets(rows, self.measured, generator)
         shares = np.arange(1, rows * config.biases + 1) * (np.sqrt(5) + 1) / 2 % 1  # low discrepancy, as in the paper
-        responses = np.concatenate([self._responses(values) for values in sample], 1)  # [rows, all steps]
+        thinned = [self._responses(values)[:, :: -(-len(values) // _SAMPLE_STEPS)] for values in sample]
+        responses = np.concatenate(thinned, 1)  # [rows, steps of all]
         self.state["biases"] = np.stack(
             [np.quantile(row, wanted) for row, wanted in zip(responses, shares.reshape(rows, -1), strict=True)]
         ).astype(np.float32)
@@ -78,7 +79,7 @@ class Rocket(Values):
         found = []
         for cell in kept:
             with suppress(BadCell):
-                found.append(self._shortened(cell)[0][-_SAMPLE_STEPS:])
+                found.append(self._shortened(cell)[0])
         return found or [np.zeros((1, self.measured))]
 
     def specs(self) -> dict[str, ArraySpec]:
