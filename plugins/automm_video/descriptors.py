@@ -46,7 +46,7 @@ class Descriptors(Processor):
         """How much of a video is looked at, and what is refused."""
 
         snippets: Annotated[int, Field(ge=1, le=32)] = 3
-        """Number of runs of frames."""
+        """Most runs of frames; short videos need fewer."""
         length: Annotated[int, Field(ge=4, le=64)] = 10
         """Frames of a run, a twelfth of a second apart."""
 
@@ -73,7 +73,7 @@ class Descriptors(Processor):
         config = self.config
         choose = snippets(config.snippets, config.length, RATE)
         frames = np.stack(read_frames(cell, choose, config.limits, _small))
-        return {"vector": describe(frames.reshape(config.snippets, config.length, HEIGHT, WIDTH, 3))}
+        return {"vector": describe(frames.reshape(-1, config.length, HEIGHT, WIDTH, 3))}
 
 
 def describe(frames: np.ndarray) -> np.ndarray:

@@ -75,25 +75,33 @@ def without_camera(flow: np.ndarray, rounds: int = 3) -> tuple[np.ndarray, np.nd
     """Takes out what an affine motion of the whole picture explains, fitted robustly.
 
     Args:
-        flow: [2, n, height, width].
+        flow: [2, n, height, width]; sides divisible by 4.
 
     Returns:
         The rest of the flow, and the affine motion [n, 6] (of x, then y: shift, then change across and down).
     """
     _, n, height, width = flow.shape
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    design = np.stack([np.ones_like(x), x, y], -1).reshape(-1, 3).astype(np.float32)  # [pixels, 3]
-    field = flow.reshape(2, n, -1)
-    weight = np.ones((n, height * width), np.float32)
+    coarse = cells(flow, height // 4, width // 4)
+    field = coarse.reshape(2, n, -1)
+    design = _affine(height // 4, width // 4)
+    weight = np.ones_like(field[0])
     for _ in range(rounds):
-        weighted = weight[:, :, None] * design  # [n, pixels, 3]
-        left = np.einsum("npi,pj->nij", weighted, design) + EPS * np.eye(3, dtype=np.float32)
-        right = np.einsum("npi,anp->nia", weighted, field)
-        motion = np.linalg.solve(left, right)  # [n, 3, 2]
-        rest = field - np.einsum("pi,nia->anp", design, motion)
-        size = np.sqrt((rest**2).sum(0))
+        weighted = weight[:, :, None] * design  # [n, positions, 3]
+        left = weighted.mT @ design + EPS * np.eye(3, dtype=np.float32)
+        right = weighted.mT @ field.transpose(1, 2, 0)  # [n, 3, 2]
+        motion = np.linalg.solve(left, right)
+        explained = (design @ motion).transpose(2, 0, 1)
+        size = np.hypot(*(field - explained))
         weight = 1 / (1 + (size / (np.median(size, 1, keepdims=True) + 0.1)) ** 2)
-    return rest.reshape(flow.shape).astype(np.float32), motion.transpose(0, 2, 1).reshape(n, 6)
+    explained = (_affine(height, width) @ motion).transpose(2, 0, 1).reshape(flow.shape)
+    return (flow - explained).astype(np.float32), motion.mT.reshape(n, 6)
+
+
+def _affine(height: int, width: int) -> np.ndarray:
+    """Per position 1, x and y, from -1 to 1 at the edges of the picture: [height * width, 3]."""
+    y, x = ((np.arange(side, dtype=np.float32) * 2 + 1) / side - 1 for side in (height, width))
+    y, x = np.meshgrid(y, x, indexing="ij")
+    return np.stack([np.ones_like(x), x, y], -1).reshape(-1, 3)
 
 
 def cells(x: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -62,7 +63,7 @@ class FrameCnn(Encoder):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
         widths = [config.width * 2**step for step in range(4)]
         self.stem = nn.Conv2d(6, widths[0], 3, stride=2, padding=1, bias=False)
-        self.stages = nn.ModuleList(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.dropout = nn.Dropout(config.dropout)
         self.temporal = Temporal(config.temporal, widths[-1], config.frames, config.dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -72,11 +73,12 @@ def evenly(count: int) -> Chooser:
 
 
 def snippets(count: int, length: int, rate: float) -> Chooser:
-    """`count` runs of `length` frames `1 / rate` seconds apart, spread evenly; in short clips they overlap."""
+    """Runs of `length` frames `1 / rate` seconds apart, spread evenly: as many as cover the clip, at most `count`."""
 
     def choose(seconds: np.ndarray) -> np.ndarray:
+        runs = min(count, max(1, math.ceil(float(seconds[-1]) * rate / length)))
         last = max(float(seconds[-1]) - (length - 1) / rate, 0.0)
-        starts = np.linspace(0, last, count) if count > 1 else np.array([last / 2])
+        starts = np.linspace(0, last, runs) if runs > 1 else np.array([last / 2])
         return _shown(seconds, (starts[:, None] + np.arange(length) / rate).ravel())
 
     return choose

@@ -25,7 +25,7 @@ class VideoDescriptors(VectorEncoder):
         """How much of a video is looked at."""
 
         snippets: Annotated[int, Field(ge=1, le=32)] = 3
-        """Runs of frames, spread evenly over the video; long videos with short events want more."""
+        """Most runs of frames, spread evenly over the video; long videos with short events want more."""
         length: Annotated[int, Field(ge=4, le=64)] = 10
         """Frames of a run, a twelfth of a second apart."""
 
