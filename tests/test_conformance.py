@@ -52,6 +52,20 @@ def image_checkpoint():
     return {"checkpoint": str(path), "adapt": "full"}
 
 
+def audio_checkpoint():
+    """An Audio Spectrogram Transformer with random weights."""
+    import torch
+    from transformers import ASTConfig, ASTModel
+
+    path = Path(folder().name, "audio")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    patches = {"patch_size": 8, "frequency_stride": 8, "time_stride": 8}
+    ASTModel(ASTConfig(max_length=64, num_mel_bins=32, **patches, **sizes)).save_pretrained(path)
+    (path / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16000}))
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
 def clip_checkpoint():
     """A CLIP with random weights, with the texts' tokeniser and the pictures' preparation."""
     import torch
@@ -78,6 +92,7 @@ def clip_checkpoint():
 CONFIGS = {
     "hf_text": text_checkpoint,
     "hf_image": image_checkpoint,
+    "hf_audio": audio_checkpoint,
     "transformer": {"layers": 1},
     "clip_image": clip_checkpoint,
     "clip_text": clip_checkpoint,
