@@ -53,10 +53,15 @@ class Tally:
 
     def add(self, cells: Sequence[Any]) -> None:
         """Counts the items of a piece of the column under every separator: which one is right shows at the end."""
-        present = [cell for cell in cells if not is_null(cell)]
+        texts = Counter(cell for cell in cells if isinstance(cell, str))
+        present = [(cell, count) for cell, count in texts.items() if not is_null(cell)]
+        stored = [(cell, 1) for cell in cells if not isinstance(cell, str) and not is_null(cell)]
         for separator, frequencies in self._items.items():
-            self._used[separator] += sum(isinstance(cell, str) and separator in cell for cell in present)
-            frequencies.add(item for cell in present for item in items(cell, separator))
+            self._used[separator] += sum(count for cell, count in present if separator in cell)
+            found: Counter[str] = Counter()
+            for cell, count in present + stored:
+                found.update(dict.fromkeys(items(cell, separator), count))
+            frequencies.add(found)
 
     @property
     def separator(self) -> str:

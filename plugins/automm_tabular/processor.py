@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from automm.api import ArraySpec, as_text, is_null
+from automm.api import ArraySpec
 from automm_tabular import lists, reading, statistics
 from automm_tabular.columns import SAMPLE, TypedColumns
 
@@ -84,7 +84,7 @@ class Table(TypedColumns):
                 values = np.asarray(self.read(chunk, column).values, np.float64)
                 sample.add(values[np.isfinite(values)])
             for column, frequency in frequencies.items():
-                frequency.add(as_text(cell) for cell in chunk[column] if not is_null(cell))
+                frequency.add(reading.counts(chunk[column]))
             for column, tally in tallies.items():
                 tally.add(chunk[column])
 

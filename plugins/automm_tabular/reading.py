@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,12 @@ _TEXT = {str, type(None)}
 
 # Spellings that Arrow reads exactly as parse_number does, and fast.
 _PLAIN = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?$"
+_DECORATED = (
+    r"^(?:(?:[$€£¥₹]|USD|EUR|GBP) ?)?"
+    r"(?P<number>-?(?:[0-9]{1,3}(?:,[0-9]{3}){1,9}|[0-9]{1,300})(?:\.[0-9]{1,300})?)"
+    r"(?: ?(?:[$€£¥₹%]|USD|EUR|GBP))?$"
+)
+_ISO = r"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$"
 
 
 class Read(NamedTuple):
@@ -61,12 +68,16 @@ def _number(cell: Any) -> float | None:
 
 
 def _number_texts(cells: Sequence[str | None]) -> Read:
-    """Plain spellings by Arrow, all others once per distinct spelling."""
+    """Plain spellings and those with the usual signs by Arrow, all others once per distinct spelling."""
     try:
         texts = pa.array(cells, pa.string())
     except UnicodeEncodeError:  # half a surrogate pair
         return _one_by_one(cells, _number)
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN), False)
+    if not pc.all(plain).as_py():
+        undone = pc.replace_substring(pc.struct_field(pc.extract_regex(texts, _DECORATED), "number"), ",", "")
+        texts = pc.if_else(plain, texts, undone)
+        plain = pc.is_valid(texts)
     values = pc.cast(pc.if_else(plain, texts, None), pa.float64()).to_numpy(zero_copy_only=False)
     others = np.flatnonzero(~plain.to_numpy(zero_copy_only=False))
     if not len(others):
@@ -88,29 +99,56 @@ def times(cells: Sequence[Any]) -> Read:
             return None
         return None if found is None else found.timestamp()
 
-    if len(cells) >= _SMALL and set(map(type, cells)) <= _TEXT:
-        known = {cell: seconds(cell) for cell in set(cells) if not is_null(cell)}
-        return _one_by_one(cells, known.get)
-    return _one_by_one(cells, seconds)
+    if len(cells) < _SMALL or not set(map(type, cells)) <= _TEXT:
+        return _one_by_one(cells, seconds)
+    if (values := _iso(cells)) is not None:
+        return Read(values, [])
+    known = {cell: seconds(cell) for cell in set(cells) if not is_null(cell)}
+    return _one_by_one(cells, known.get)
+
+
+def _iso(cells: Sequence[str | None]) -> np.ndarray | None:
+    """Times in plain ISO 8601 by Arrow; None if some cell is anything else."""
+    try:
+        texts = pa.array(cells, pa.string())
+        if not pc.all(pc.match_substring_regex(texts, _ISO)).as_py():
+            return None
+        times = pc.cast(texts, pa.timestamp("s"))
+    except (UnicodeEncodeError, pa.ArrowInvalid):  # half a surrogate pair; a day or hour that does not exist
+        return None
+    values = pc.cast(times, pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    return values if len(values) else None
 
 
 def booleans(cells: Sequence[Any]) -> Read:
-    """Truth values → int64 codes."""
-    values, bad = [], []
-    for at, cell in enumerate(cells):
+    """Truth values → int64 codes, `MISSING` for what cannot be read."""
+
+    def code(cell: Any) -> int:
         value = None if is_null(cell) else parse_boolean(cell)
-        values.append(MISSING if value is None else TRUE_CODE if value else FALSE_CODE)
-        if value is None and not is_null(cell):
-            bad.append(at)
-    return Read(values, bad)
+        return MISSING if value is None else TRUE_CODE if value else FALSE_CODE
+
+    values = _each_once(cells, code)
+    return Read(values, [at for at, value in enumerate(values) if value == MISSING and not is_null(cells[at])])
 
 
 def codes(cells: Sequence[Any], vocabulary: Mapping[str, int]) -> list[int]:
     """Category cells → codes; nothing is a bad category."""
+    return _each_once(cells, lambda cell: MISSING if is_null(cell) else vocabulary.get(as_text(cell), UNKNOWN))
 
-    def code(cell: Any) -> int:
-        return MISSING if is_null(cell) else vocabulary.get(as_text(cell), UNKNOWN)
 
+def counts(cells: Sequence[Any]) -> Counter[str]:
+    """Category cells → how often each category comes."""
+    if not set(map(type, cells)) <= _TEXT:
+        return Counter(as_text(cell) for cell in cells if not is_null(cell))
+    found: Counter[str] = Counter()
+    for cell, count in Counter(cells).items():
+        if not is_null(cell):
+            found[as_text(cell)] += count
+    return found
+
+
+def _each_once(cells: Sequence[Any], code: Callable[[Any], int]) -> list[int]:
+    """One code per cell, made once for every distinct spelling."""
     if len(cells) >= _SMALL and set(map(type, cells)) <= _TEXT:
         known = {cell: code(cell) for cell in set(cells)}
         return [known[cell] for cell in cells]
@@ -129,20 +167,20 @@ def multi_hot(cells: Sequence[Any], vocabulary: Mapping[str, int], separator: st
         Float32 [rows, 1 + items]: the number of items outside the vocabulary, then 1 for every item of the list; NaN
         where the cell is missing.
     """
-    found = np.zeros((len(cells), 1 + len(vocabulary)), np.float32)
-    cached: dict[str, list[int]] = {}
-    for row, cell in enumerate(cells):
+    places: dict[Any, int] = {}
+    rows: list[int] | slice = slice(None)
+    distinct = cells
+    if set(map(type, cells)) <= _TEXT:
+        rows = [places.setdefault(cell, len(places)) for cell in cells]
+        distinct = list(places)
+    found = np.zeros((len(distinct), 1 + len(vocabulary)), np.float32)
+    for row, cell in enumerate(distinct):
         if is_null(cell):
             found[row] = np.nan
             continue
-        places = cached.get(cell) if isinstance(cell, str) else None
-        if places is None:
-            places = [1 + vocabulary.get(item, -1) for item in lists.items(cell, separator)]
-            if isinstance(cell, str):
-                cached[cell] = places
-        for place in places:
-            found[row, place] += 1
-    return found
+        for item in lists.items(cell, separator):
+            found[row, 1 + vocabulary.get(item, -1)] += 1
+    return found[rows]
 
 
 def _one_by_one(cells: Sequence[Any], parse: Callable[[Any], float | None]) -> Read:

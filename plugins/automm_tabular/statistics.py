@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -48,9 +48,10 @@ class Frequencies:
         self._most = most
         self._counts: Counter[str] = Counter()
 
-    def add(self, values: Iterable[str]) -> None:
-        """Counts values."""
-        self._counts.update(values)
+    def add(self, values: Mapping[str, int]) -> None:
+        """Adds values with how often they came."""
+        for value, count in values.items():
+            self._counts[value] += count
         if len(self._counts) > self._most:
             self._counts = Counter(dict(self._ranked()[: self._most // 2]))
 
