@@ -12,6 +12,7 @@ from automm.core.processor import BadCell, BadCells
 from automm.core.profile import InputInfo
 from automm.data.arrays import ArrayStore, InputCells
 from automm.data.batches import Batches, sampling_weights
+from automm.data.split import strata
 from automm.runtime.media import inside, resolve, resolve_cells
 
 
@@ -283,6 +284,36 @@ def test_resampling_is_the_same_over_any_number_of_processes(store, method):
         assert counts[0] > counts[1] > counts[2] > 10
     double = np.bincount(labels(2)[0], minlength=3)
     assert np.abs(double - counts).max() <= 5  # only rows that fill up
+
+
+@pytest.mark.parametrize("method", ["over", "sqrt"])
+def test_two_processes_see_every_row_its_right_share(store, method):
+    # A row counts for its rarest label; rows without any are a class of their own.
+    target = np.zeros((80, 3), np.float32)
+    target[:15, 0], target[12:20, 1], target[18:23, 2] = 1, 1, 1
+    classes = strata(target)
+    sizes = np.bincount(classes)
+    weights, draws = sampling_weights(classes, method)
+    positions = np.arange(80)
+    seen, steps = np.zeros((2, 80)), []
+    for number in range(30):
+        for rank in range(2):
+            batches = Batches(
+                {"w": store}, None, 16, positions=positions, shuffle=True, weights=weights, draws=draws,
+                by_length=True, rank=rank, world=2,
+            )  # fmt: skip
+            found = epoch(batches, number)
+            steps.append(len(found))
+            for batch in found:
+                np.add.at(seen[rank], batch["row"] - 100, 1)
+    assert set(steps) == {5}
+    assert seen.sum(1).tolist() == [30 * 40] * 2  # each process half of the draws: 16 rows a step, none to fill up
+    per_class = np.array([seen.sum(0)[classes == c].sum() / 30 for c in range(4)])
+    share = sizes**0.5 / (sizes**0.5).sum() if method == "sqrt" else np.full(4, 0.25)
+    assert per_class == pytest.approx(80 * share, abs=0.6)
+    for c in range(4):  # rows of a class come equally often
+        each = seen.sum(0)[classes == c] / 30
+        assert each == pytest.approx(np.full(len(each), each.mean()), abs=0.35)
 
 
 def test_batches_by_length_pad_less_and_lose_no_row(store):
