@@ -32,7 +32,7 @@ class TfidfSvd(VectorEncoder):
         """Characters of a text that are read."""
         dimensions: Annotated[int, Field(ge=1)] = 384
         """Most dimensions of the semantic space; a third of the training texts if that is less."""
-        words: Annotated[int, Field(ge=0)] = 128
+        words: Annotated[int, Field(ge=0)] = 64
         """Words that get a column of their own."""
 
     @classmethod
