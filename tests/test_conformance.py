@@ -82,17 +82,45 @@ def clip_checkpoint():
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     ids = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": end}
     text, vision = {**sizes, **ids}, {**sizes, "image_size": 32, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(path)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(path)
     tokenizer.save(str(path / "tokenizer.json"))
     preparation = Path(image_checkpoint()["checkpoint"], "preprocessor_config.json").read_text()
     (path / "preprocessor_config.json").write_text(preparation)
     return {"checkpoint": str(path), "adapt": "full"}
 
 
+def series_checkpoint():
+    """A PatchTST with random weights."""
+    from transformers import PatchTSTConfig, PatchTSTModel
+
+    path = Path(folder().name, "series")
+    sizes = {"d_model": 16, "num_attention_heads": 2, "ffn_dim": 32, "num_hidden_layers": 1}
+    PatchTSTModel(PatchTSTConfig(context_length=40, patch_length=8, patch_stride=4, **sizes)).save_pretrained(path)
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
+def video_checkpoint():
+    """A VideoMAE with random weights."""
+    import torch
+    from transformers import VideoMAEConfig, VideoMAEModel
+
+    path = Path(folder().name, "video")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    VideoMAEModel(VideoMAEConfig(image_size=32, patch_size=8, num_frames=4, **sizes)).save_pretrained(path)
+    numbers = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3}
+    (path / "preprocessor_config.json").write_text(json.dumps({**numbers, "image_std": [0.5] * 3}))
+    return {"checkpoint": str(path), "adapt": "full"}
+
+
 CONFIGS = {
     "hf_text": text_checkpoint,
     "hf_image": image_checkpoint,
+    "hf_series": series_checkpoint,
     "hf_audio": audio_checkpoint,
+    "hf_video": video_checkpoint,
+    "frame_encoder": {"encoder": "small_cnn", "frames": 4, "options": {"size": 32, "width": 8}},
+    "video_descriptors": {"length": 4},
     "transformer": {"layers": 1},
     "clip_image": clip_checkpoint,
     "clip_text": clip_checkpoint,

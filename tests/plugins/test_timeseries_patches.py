@@ -111,9 +111,9 @@ def bumps(count: int, seed: int) -> tuple[list[np.ndarray], torch.Tensor]:
 
 @pytest.mark.parametrize("channels", ["independent", "mixed"])
 def test_learns_a_shape(channels):
-    train, test = bumps(128, 0), bumps(60, 1)
+    train, test = bumps(160, 0), bumps(80, 1)
     encoder, processor = build(PatchTst, train[0], **small(channels=channels, size=32))
-    head = fit(encoder, processor, *train, nn.functional.binary_cross_entropy_with_logits, 16)
+    head = fit(encoder, processor, *train, nn.functional.binary_cross_entropy_with_logits, 20)
     with torch.no_grad():
         output = head(encoder(tensors(processor(test[0]))).mean())[:, 0]
     assert ((output > 0) == (test[1] > 0)).float().mean() > 0.85
