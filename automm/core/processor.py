@@ -114,8 +114,12 @@ class Processor(Component, abstract=True):
                 return {}
 
         if self.media and len(cells) > 1:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-                rows = list(pool.map(one, range(len(cells))))
+            workers = len(os.sched_getaffinity(0))
+            # Several cells at a time: handing over a cell can cost as much as reading it.
+            step = -(-len(cells) // (8 * workers))
+            spans = [range(at, min(at + step, len(cells))) for at in range(0, len(cells), step)]
+            with ThreadPoolExecutor(workers) as pool:
+                rows = [row for part in pool.map(lambda span: [one(at) for at in span], spans) for row in part]
         else:
             rows = [one(at) for at in range(len(cells))]
         if reasons:
