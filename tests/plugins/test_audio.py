@@ -234,3 +234,21 @@ def test_mel_of_a_tone_peaks_in_its_band():
     assert abs(low[50].argmax() - edges[0]) <= 1
     assert abs(high[50].argmax() - edges[1]) <= 1
     assert low.min() >= low.max() - 80
+
+
+def test_a_recipe_can_ask_for_the_sound_of_films(tmp_path):
+    from automm.data.infer import infer_inputs
+    from automm.data.profile import profile_table
+    from automm.data.sources import open_table
+    from automm.recipe.model import InputSpec
+    from automm.testing.subject import installed
+
+    for row in range(3):
+        (tmp_path / f"{row}.mkv").write_bytes(film(tone(300 + 300 * row)))
+    (tmp_path / "clips.csv").write_text("clip,label\n0.mkv,a\n1.mkv,b\n2.mkv,a\n")
+    table = open_table(["clips.csv"], tmp_path, tmp_path / "cache")
+    wanted = InputSpec(name="sound", modality="audio", columns=("clip",))
+    (info,) = infer_inputs(profile_table(table), installed(), [wanted], (), ("label",)).inputs
+    assert (info.name, info.modality, info.columns) == ("sound", "audio", ("clip",))
+    found = Wave(Wave.Config(rate=8000))([tmp_path / f"{row}.mkv" for row in range(3)])["wave"]
+    assert [round(pitch(wave[:7500], 8000), -2) for wave in found] == [300, 600, 900]
