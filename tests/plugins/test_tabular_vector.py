@@ -43,7 +43,12 @@ def test_numbers_keep_their_order_and_are_linear_near_the_median():
 def test_few_numbers_give_products_and_differences():
     cells = {"a": ["1", "2", "3", "4", "5"], "b": ["2", "2", "1", "9", "4"], "c": ["7", "8"] + ["7"] * 3}
     vector = fitted(cells, dict.fromkeys(cells, "number"))
-    assert vector.names == ["a: value", "b: value", *(f"{x} {s} {y}" for x, y in ("ab", "ac", "bc") for s in "×−")]
+    assert vector.names == [
+        "a: value",
+        "b: value",
+        "c: value",
+        *(f"{x} {s} {y}" for x, y in ("ab", "ac", "bc") for s in "×−"),
+    ]
     found = entries(vector, cells)
     assert np.argsort(found["a × b"], kind="stable").tolist() == [0, 2, 1, 4, 3]  # 2, 4, 3, 36, 20
     assert np.argsort(found["a − b"], kind="stable").tolist() == [3, 0, 1, 4, 2]  # -1, 0, 2, -5, 1
