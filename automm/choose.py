@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,23 @@ def _members(run: Run) -> int:
     return min(MEMBERS, int((run.began + run.plan.time - time.monotonic()) / EXPORT_SECONDS))
 
 
+ALIKE = 3
+"""Most candidates of an ensemble with the same learner and inputs: what is alike adds little."""
+
+
+def _varied(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best reports, few of a kind."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    found = []
+    for report in reports:
+        resolved = report["resolved"]
+        key = (str(resolved.get("learner", {}).get("name")), *resolved["encoders"])
+        counts[key] += 1
+        if counts[key] <= ALIKE:
+            found.append(report)
+    return found
+
+
 def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
     """An ensemble of the best trials and baselines, None if it does not pay."""
     import torch
@@ -81,7 +99,7 @@ def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
     complete.sort(key=lambda report: report["value"], reverse=run.plan.maximize)
     pool, task = [], run.prepared.task
     _, rows, target = kept_answers(run, best["name"])
-    for report in complete[:POOL]:
+    for report in _varied(complete)[:POOL]:
         kept = kept_answers(run, report["name"])
         if torch.equal(kept.rows, rows):  # a trial that refused other cells cannot be averaged row by row
             pool.append((report, kept.answers))

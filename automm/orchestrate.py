@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ from automm.train.bench import Bench
 from automm.train.ranks import Ranks, joined
 from automm.train.report import TrialReport
 
+REPEATED = "repeated"
+"""State of a trial whose configuration an earlier one had: it takes its value over."""
+REPEATS = 10
+"""So many repeated trials in a row end the search."""
 NETWORK = ""
 """Stands for the network among the learners."""
 BASELINE_SHARE = 0.3
@@ -183,7 +187,13 @@ def _ask(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[str
     while not _spent(run, most):
         name = str(len(run.reports))
         try:
-            return name, study.ask()
+            resolved = study.ask()
+            known = next((report for report in run.reports if report["resolved"] == resolved), None)
+            if known is None or known["state"] != "complete":
+                return name, resolved
+            report = {**known, "name": name, "state": REPEATED, "seconds": 0.0, "ended": f"as trial {known['name']}"}
+            write_json(trial_folder(run.folder, name) / "report.json", report)
+            _tell(run, study, report)
         except PluginError as problem:  # the sampled fields contradict each other: a failed trial like any other
             report = TrialReport(name, "failed", {}, error=str(problem)).json()
             write_json(trial_folder(run.folder, name) / "report.json", report)
@@ -197,11 +207,12 @@ def _spent(run: Run, most: int | None) -> bool:
     if run.stopping() or any(limit is not None and done >= limit for limit in (run.plan.trials, most)):
         return True
     if run.train_deadline is not None and run.reports:
-        usual = statistics.median(report["seconds"] for report in run.reports)
+        usual = statistics.median(report["seconds"] for report in run.reports if report["state"] != REPEATED)
         if time.monotonic() + min(usual, 60.0) > run.train_deadline:
             return True
-    # The same failure would only repeat.
-    return done >= 3 and all(report["state"] == "failed" for report in run.reports)
+    # The same failure would only repeat, and a small space is used up.
+    last = [report["state"] for report in run.reports[-REPEATS:]]
+    return (done >= 3 and {report["state"] for report in run.reports} == {"failed"}) or last == [REPEATED] * REPEATS
 
 
 def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
@@ -213,8 +224,20 @@ def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
     run.reports.append(report)
     leads = best_of(run.reports, run) is report
     facts = {key: report[key] for key in ("name", "state", "value", "epochs", "seconds", "error")}
-    run.event("trial", metric=run.plan.metric, best=leads, **facts)
+    run.event("trial", metric=run.plan.metric, best=leads, what=described(report["resolved"]), **facts)
     run.plugins.call("automm_trial_finished", run.warn, report=report)
+
+
+def described(resolved: Mapping[str, Any]) -> str:
+    """The components of a configuration, for people."""
+    if not resolved:
+        return ""
+    encoders = ", ".join(dict.fromkeys(choice["name"] for choice in resolved["encoders"].values()))
+    sampling = "" if resolved["sampling"] == "none" else f", {resolved['sampling']}-sampled"
+    if "learner" in resolved:
+        return f"{resolved['learner']['name']} on {encoders}{sampling}"
+    fusion = f"{resolved['fusion']['name']}, " if len(resolved["encoders"]) > 1 else ""
+    return f"{encoders}; {fusion}{resolved['loss']['name']}{sampling}"
 
 
 def _deadline(run: Run, share: float) -> float | None:

@@ -85,9 +85,12 @@ class Encoder(ModuleComponent, abstract=True):
         modality: Name of the modality it encodes.
         preference: Without a choice in the recipe the suited encoder with the highest preference is the default.
         width: Width of the features it gives (set in `__init__`).
+        completing: Configuration fields that only `complete` reads: they change nothing for a learner on what `extract`
+            gives, and are not searched there.
     """
 
     kind = "encoder"
+    completing: ClassVar[frozenset[str]] = frozenset()
     modality: ClassVar[str]
     preference: ClassVar[float] = 0.0
     width: int

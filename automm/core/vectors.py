@@ -28,6 +28,8 @@ class VectorEncoder(Encoder, abstract=True):
     read them as they are.
     """
 
+    completing = frozenset({"width", "dropout"})
+
     class Config(Encoder.Config):
         """Fields of every encoder over fixed descriptors."""
 

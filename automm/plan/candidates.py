@@ -106,7 +106,9 @@ class Chooser:
                         fields["adapt"] = Fixed(value=adapt)
             own = ComponentSpace(name=component.name, fields=fields)
             if self._extracts(cls, fixed(own)):
-                found.append(ComponentSpace(name=own.name, fields=ranges(cls.Config, own.fields, self._searching)))
+                spaces = ranges(cls.Config, own.fields, self._searching)
+                read = {name: space for name, space in spaces.items() if name not in cls.completing}
+                found.append(ComponentSpace(name=own.name, fields=read))
         return tuple(found if self._searching else found[:1])
 
     def _extracts(self, cls: type[Encoder], fields: Mapping[str, Any]) -> bool:

@@ -19,10 +19,12 @@ class Progress(Protocol):
 
 def _trial(e: dict[str, Any]) -> str:
     name, seconds = e["name"], f"{e['seconds']:.1f} s"
+    what = f" ({e['what']})" if e.get("what") else ""
     if e["state"] == "failed":
-        return f"trial {name} failed after {seconds}: {e['error']}"
+        return f"trial {name}{what} failed after {seconds}: {e['error']}"
     best = " ← best" if e.get("best") else ""
-    return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f} ({e['epochs']} epochs, {seconds}){best}"
+    took = f"{e['epochs']} epochs, {seconds}" if e["epochs"] > 1 else seconds
+    return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f}{what}, {took}{best}"
 
 
 def _decision(e: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ Score = Callable[[Answers, np.ndarray], float]
 """(answers, row positions) → a number, larger is better; minus infinity where the metric is not defined."""
 Average = Callable[[Sequence[Answers], Sequence[float]], Answers]
 
-POOL = 10
+POOL = 16
 """Most candidates, the best first."""
 MEMBERS = 5
 """Most different models: each is run at every prediction."""

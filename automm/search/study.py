@@ -124,13 +124,13 @@ class Study:
 
         Args:
             value: The metric; None unless it completed or was pruned.
-            state: complete, pruned or failed.
+            state: complete, repeated, pruned or failed.
             facts: Kept with the trial (plain JSON).
         """
         for key, fact in facts.items():
             self._trial.set_user_attr(key, fact)
         states = self._optuna.trial.TrialState
-        if state == "complete" and value is not None:
+        if state in ("complete", "repeated") and value is not None:
             self._study.tell(self._trial, value)
         else:
             self._study.tell(self._trial, state=states.PRUNED if state == "pruned" else states.FAIL)
