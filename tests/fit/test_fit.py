@@ -154,5 +154,7 @@ def test_imbalance_remedies_are_each_fitted_without_a_search(project):
     assert done.code == 0, done.err
     plan = json.loads((project / "run" / "plan.json").read_text("utf-8"))
     remedies = [choice["remedy"] for choice in plan["candidates"]["loss"]]
-    assert remedies == ["none", "focal", "weights", "resample"]
-    assert sum(summary(project / "run")["trials"].values()) == 4
+    assert remedies == ["none", "focal", "logit_adjustment", "weights", "resample"]
+    found = summary(project / "run")
+    assert sum(found["trials"].values()) == 5
+    assert list(found["imbalance"]) == remedies
