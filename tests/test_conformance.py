@@ -79,10 +79,12 @@ def clip_checkpoint():
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", end)]
     )
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     ids = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": end}
     text, vision = {**sizes, **ids}, {**sizes, "image_size": 32, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(path)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32))
+    model.text_model.embeddings.position_embedding.weight.data.zero_()  # a few texts are learned by heart otherwise
+    model.save_pretrained(path)
     tokenizer.save(str(path / "tokenizer.json"))
     preparation = Path(image_checkpoint()["checkpoint"], "preprocessor_config.json").read_text()
     (path / "preprocessor_config.json").write_text(preparation)
