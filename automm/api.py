@@ -23,6 +23,7 @@ from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, Target
 from automm.core.vectors import VectorEncoder
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
 from automm.plugin.hookspecs import hookimpl
+from automm.plugin.lookup import find_component, find_operation
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,8 @@ __all__ = [
     "as_text",
     "collate",
     "find_checkpoint",
+    "find_component",
+    "find_operation",
     "gain_of",
     "halves",
     "hookimpl",

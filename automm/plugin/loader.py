@@ -22,6 +22,8 @@ from automm.plugin.registry import Owner, Registry
 
 GROUP = "automm"
 OLDEST_API = 1
+latest: Plugins | None = None
+"""What this process loaded last."""
 
 State = Literal["loaded", "broken", "unavailable", "blocked", "outdated"]
 
@@ -138,6 +140,8 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
             raise error(f"{file}: {status.reason}")
     if strict and plugins.problems():
         raise PluginError("\n".join(plugins.problems()))
+    global latest
+    latest = plugins
     return plugins
 
 

@@ -53,17 +53,17 @@ class Video(Modality):
 
     @classmethod
     def examples(cls, count: int, seed: int) -> Examples:
-        """Small MP4 files of a bright square on noise: it rests in group 0 and crosses the picture in group 1."""
+        """Small MP4 files of a square on noise: reddish and at rest in group 0, bluish and moving in group 1."""
         generator = np.random.default_rng(seed)
         groups = tuple(row % 2 for row in range(count))
         cells = []
         for group in groups:
-            length = int(generator.integers(8, 12))
+            length = int(generator.integers(6, 10))
             frames = generator.integers(0, 90, (1, 48, 64, 3), np.uint8).repeat(length, 0)
             left, top = generator.integers(0, 20, 2)
             for at, frame in enumerate(frames):
                 start = left + 3 * at * group
-                frame[top : top + 20, start : start + 20] = (230, 210, 190)
+                frame[top : top + 24, start : start + 24] = (60, 90, 230) if group else (230, 90, 60)
             cells.append(encode_clip(frames))
         return Examples(InputInfo("clip", cls.name, ("clip",)), cells, groups)
 

@@ -1,0 +1,126 @@
+"""Pretrained video encoders of Hugging Face transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from automm.api import (
+    ADAPT,
+    Context,
+    DataError,
+    Encoder,
+    Features,
+    InputInfo,
+    Processor,
+    RecipePath,
+    Tune,
+    find_checkpoint,
+    nn,
+    torch,
+)
+from automm_video.checkpoint import load_model, read_preparation
+from automm_video.frames import Frames
+
+
+class HfVideo(Encoder):
+    """A video encoder of transformers: VideoMAE, ViViT, TimeSformer, V-JEPA 2.
+
+    The checkpoint is a local folder or a name of the hub; code in it is never run, and only safetensors are read.
+    Number, size, cropping and normalisation of the frames come from its configuration; the frames are taken evenly.
+    """
+
+    name = "hf_video"
+    modality = "video"
+    preference = 3.0
+
+    class Config(Encoder.Config):
+        """The checkpoint and what is taken from it."""
+
+        checkpoint: Annotated[str, RecipePath()] = ""
+        """Folder, or name on the hub ("MCG-NJU/videomae-small-finetuned-kinetics")."""
+        pooling: Annotated[Literal["mean", "cls", "attention", "tokens"], Tune(choices=["mean", "attention"])] = "mean"
+        """`mean` of all patches; `cls`: the class token (the mean where there is none); `attention`: a learned weight
+        for every patch; `tokens`: all patches, for a fusion that attends to them."""
+        adapt: Annotated[str, Field(pattern=ADAPT)] = "none"
+        """What is trained: `none` (the checkpoint is read once per clip), `last_N` (the last N layers), `lora`
+        (adapters; `lora_R`: of rank R) or `full`."""
+
+    @classmethod
+    def unsuited(cls, context: Context, config: Any) -> str | None:
+        """Needs a checkpoint."""
+        del context
+        return None if config.checkpoint else "no checkpoint named"
+
+    @classmethod
+    def pretrained(cls, config: Any) -> bool:
+        """Always."""
+        del config
+        return True
+
+    @classmethod
+    def processor(cls, config: Any, info: InputInfo) -> Frames:
+        """Frames as the checkpoint's `preprocessor_config.json` asks."""
+        del info
+        return Frames(read_preparation(find_checkpoint(config.checkpoint)).frames)
+
+    @classmethod
+    def extracts(cls, config: Any) -> bool:
+        """Under `adapt: none` the checkpoint is never trained."""
+        return config.adapt == "none"
+
+    def __init__(self, config: Any, processor: Processor) -> None:
+        super().__init__(config, processor)
+        folder = find_checkpoint(config.checkpoint)
+        wanted = read_preparation(folder)
+        self.register_buffer("scale", torch.tensor(wanted.scale)[:, None, None], persistent=False)
+        self.register_buffer("shift", torch.tensor(wanted.shift)[:, None, None], persistent=False)
+        self.backbone = load_model(folder, config.checkpoint)
+        self.class_token = any(name.endswith("cls_token") for name, _ in self.backbone.named_parameters())
+        blank = {name: torch.from_numpy(array[None]) for name, array in processor.blank().items()}
+        try:
+            with torch.no_grad():
+                self.width = self.extract(blank).tokens.shape[2]
+        except (ValueError, RuntimeError, TypeError, AttributeError) as problem:
+            raise DataError(f"checkpoint {config.checkpoint}: cannot encode video: {problem}") from None
+        self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else None
+
+    def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
+        """Uint8 frames [batch, frames, size, size, 3] → the checkpoint's states, pooled unless that is learned."""
+        clip = arrays["frames"].permute(0, 1, 4, 2, 3).float() * self.scale + self.shift
+        states = self.backbone(**{self.backbone.main_input_name: clip}).last_hidden_state  # [batch, time, width]
+        if self.class_token:
+            first, states = states[:, 0], states[:, 1:]
+            if self.config.pooling == "cls":
+                return Features.vector(first)
+        if self.config.pooling in ("mean", "cls"):
+            return Features.vector(states.mean(1))
+        return Features(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
+
+    def complete(self, features: Features) -> Features:
+        """Learned attention over the states, if that is the pooling."""
+        if self.attention is None:
+            return features
+        weights = self.attention(features.tokens)[..., 0].softmax(1)  # [batch, time]
+        return Features.vector((weights[..., None] * features.tokens).sum(1))
+
+    def layers(self) -> list[nn.Module]:
+        """What stands before the blocks, then every block; what follows them belongs to the last one."""
+        stacks = [module for module in self.backbone.modules() if isinstance(module, nn.ModuleList)]
+        blocks = max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()))
+        before: list[nn.Module] = []
+        after: list[nn.Module] = [] if self.attention is None else [self.attention]
+        here: nn.Module = self.backbone
+        while here is not blocks:
+            children = list(here.children())
+            at = next(i for i, child in enumerate(children) if any(m is blocks for m in child.modules()))
+            before, after = before + children[:at], children[at + 1 :] + after
+            here = children[at]
+        *early, last = blocks
+        return [nn.ModuleList(before), *early, nn.ModuleList([last, *after])]
+
+    def fresh(self) -> list[nn.Module]:
+        """The attention over the states."""
+        return [] if self.attention is None else [self.attention]
