@@ -17,8 +17,8 @@ class Rows(NamedTuple):
     """Rows as a learner sees them.
 
     Attributes:
-        features: Float32 [rows, width]: the pooled features of all inputs side by side; NaN where a value is unknown or
-            the input is missing.
+        features: Float32 [rows, width]: the pooled features of all inputs side by side, in the order of `widths`; NaN
+            where a value is unknown or the input is missing.
         target: As a loss sees it: int64 [rows] ("class"), float [rows, size] ("labels"), float [rows] ("number").
         weight: Float32 [rows]: how much each row counts; 1 on average.
     """
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 class Learner(ModuleComponent, abstract=True):
     """Predicts from fixed features: boosted trees, linear models, neighbours.
 
-    The author writes `__init__(config, width, target)`, `fit`, which keeps what it learned with `self.remember(…)`, and
+    The author writes `__init__(config, widths, target)`, `fit`, which keeps what it learned with `self.remember(…)`, and
     `forward`, in torch operations that export to ONNX. So a learner lives in the same graph, ensemble and package as a
     network, and serving needs nothing of the library that fitted it.
 
@@ -46,9 +46,9 @@ class Learner(ModuleComponent, abstract=True):
     targets: ClassVar[frozenset[str]] = frozenset()
     preference: ClassVar[float] = 0.0
 
-    def __init__(self, config: Any, width: int, target: TargetInfo) -> None:
+    def __init__(self, config: Any, widths: Mapping[str, int], target: TargetInfo) -> None:
         super().__init__()
-        self.config, self.width, self.target = config, width, target
+        self.config, self.widths, self.target = config, dict(widths), target
 
     def fit(
         self, train: Rows, valid: Rows | None, settled: Mapping[str, Any], stop: Callable[[], bool]

@@ -69,30 +69,30 @@ class LearnedModel(nn.Module):
             return self.learner(features)  # type: ignore[no-any-return]
 
     def weights(self) -> dict[str, Tensor]:
-        """What `build_learned` takes."""
-        return {WIDTH: torch.tensor(self.learner.width), **self.learner.state_dict()}
+        """What `restore` takes."""
+        return {WIDTHS: torch.tensor(list(self.learner.widths.values())), **self.learner.state_dict()}
 
 
-WIDTH = "descriptors"
-"""Among the weights: how many columns the learner reads."""
+WIDTHS = "descriptors"
+"""Among the weights: how many columns the learner reads of each input."""
 
 
 def build_learned(
     resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
-) -> tuple[dict[str, Encoder], Callable[[int], Learner]]:
+) -> tuple[dict[str, Encoder], Callable[[Mapping[str, int]], Learner]]:
     """Makes the parts of a learner's model.
 
     Returns:
-        The encoders, and what makes the learner once the width of their descriptors is known.
+        The encoders, and what makes the learner once the widths of their descriptors are known.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved["seed"])  # the same encoders again when the weights of the learner are loaded
         encoders = build_encoders(resolved, processors, registry)
     cls: type[Learner] = registry.get("learner", resolved["learner"]["name"])
 
-    def learner(width: int) -> Learner:
+    def learner(widths: Mapping[str, int]) -> Learner:
         with blamed(registry, cls, "__init__"):
-            return cls(cls.Config.model_validate(resolved["learner"]["config"]), width, task.target())
+            return cls(cls.Config.model_validate(resolved["learner"]["config"]), widths, task.target())
 
     return encoders, learner
 
@@ -110,6 +110,6 @@ def restore(
         model.load_state_dict(dict(weights))
         return model
     encoders, make = build_learned(resolved, processors, task, registry)
-    learner = make(int(weights[WIDTH]))
-    learner.load_state_dict({name: tensor for name, tensor in weights.items() if name != WIDTH})
+    learner = make(dict(zip(encoders, weights[WIDTHS].tolist(), strict=True)))
+    learner.load_state_dict({name: tensor for name, tensor in weights.items() if name != WIDTHS})
     return LearnedModel(encoders, learner, registry)

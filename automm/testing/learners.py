@@ -13,7 +13,9 @@ from automm.core.learner import Rows
 from automm.testing import modules
 from automm.testing.subject import Subject, installed
 
-ROWS, WIDTH = 240, 6
+ROWS = 240
+WIDTHS = {"words": 4, "picture": 2}
+WIDTH = sum(WIDTHS.values())
 
 
 def _never() -> bool:
@@ -54,7 +56,7 @@ def _problems(subject: Subject) -> Iterator[tuple[Task, Rows, Rows]]:
 
 def _fitted(subject: Subject, task: Task, train: Rows, valid: Rows | None, settled: Any = None) -> tuple[Any, Any]:
     torch.manual_seed(0)
-    module = subject.cls(subject.config, WIDTH, task.target())
+    module = subject.cls(subject.config, WIDTHS, task.target())
     return module, module.fit(train, valid, settled or {}, _never)
 
 
@@ -132,7 +134,7 @@ def reloads(subject: Subject) -> None:
     """A new instance takes the state, whatever its shapes, and gives the same numbers."""
     for task, train, valid in _problems(subject):
         module, _ = _fitted(subject, task, train, valid)
-        other = subject.cls(subject.config, WIDTH, task.target())
+        other = subject.cls(subject.config, WIDTHS, task.target())
         other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()})
         expected = _outputs(module, valid.features)
         assert torch.equal(_outputs(other, valid.features), expected), "a state dictionary must keep the numbers"
@@ -156,7 +158,7 @@ def search_space_works(subject: Subject) -> None:
     """Both ends of the search space, and every choice, give finite outputs."""
     for task, train, valid in _problems(subject):
         for config in subject.corners():
-            module = subject.cls(config, WIDTH, task.target())
+            module = subject.cls(config, WIDTHS, task.target())
             module.fit(train, valid, {}, _never)
             modules.finite(_outputs(module, valid.features), f"with {config!r}")
         break

@@ -99,9 +99,9 @@ def refit(report: Mapping[str, Any], bench: Bench, folder: Path) -> bool:
     if any(not len(view.positions) for view in views.values()):
         return False
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
-    parts = [_rows(bench, part, view, encoders, resolved) for part, view in views.items()]
+    parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
     joint = Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in Rows._fields))
-    learner = make(joint.features.shape[1])
+    learner = make(widths[0])
     with blamed(bench.registry, type(learner), "fit"):
         learner.fit(joint, None, report["settled"], lambda: False)
     save_weights(LearnedModel(encoders, learner, bench.registry).weights(), folder / "refit.safetensors")
@@ -117,8 +117,9 @@ def _fit(
 ) -> dict[str, Any]:
     """Describes, fits, measures, writes. Rank 0 only."""
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
-    train, valid = (_rows(bench, part, views[part], encoders, resolved) for part in ("train", "valid"))
-    learner: Learner = make(train.features.shape[1])
+    train, widths = _rows(bench, "train", views["train"], encoders, resolved)
+    valid, _ = _rows(bench, "valid", views["valid"], encoders, resolved)
+    learner = make(widths)
     with blamed(bench.registry, type(learner), "fit"):
         settled = learner.fit(train, valid, {}, stop)
     with torch.no_grad(), blamed(bench.registry, type(learner), "forward"):
@@ -138,16 +139,18 @@ def _fit(
     }
 
 
-def _rows(bench: Bench, part: str, view: View, encoders: Mapping[str, Encoder], resolved: Mapping[str, Any]) -> Rows:
-    """Descriptors, targets and weights of a part's usable rows."""
-    features = [_described(bench, part, view, slug, encoder, resolved) for slug, encoder in encoders.items()]
-    matrix = np.concatenate(features, 1)
+def _rows(
+    bench: Bench, part: str, view: View, encoders: Mapping[str, Encoder], resolved: Mapping[str, Any]
+) -> tuple[Rows, dict[str, int]]:
+    """Descriptors, targets and weights of a part's usable rows, and the width of each input's descriptors."""
+    features = {slug: _described(bench, part, view, slug, encoder, resolved) for slug, encoder in encoders.items()}
+    matrix = np.concatenate(list(features.values()), 1)
     target = bench.task.model_target(torch.from_numpy(view.target[view.positions])).numpy()
     weight = np.ones(len(matrix), np.float32)
     if resolved["sampling"] != "none":
         drawn = bench.sampling(view, resolved["sampling"])["weights"]
         weight = (drawn / drawn.mean()).astype(np.float32)
-    return Rows(matrix, target, weight)
+    return Rows(matrix, target, weight), {slug: values.shape[1] for slug, values in features.items()}
 
 
 @torch.no_grad()

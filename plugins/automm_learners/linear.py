@@ -13,8 +13,10 @@ from automm.api import Learner, Rows, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRENGTHS = (1.0, 0.1, 0.01, 0.001, 0.0001)
-"""Regularisation strengths that are tried, from weak to strong, for standardised columns."""
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""What the penalty is divided by, from a strong one to a weak one."""
+WORSE = 1.02
+"""Once the loss is so many times the least, weaker penalties are not tried."""
 REACH = 5.0
 """Standardised values are cut off at so many standard deviations."""
 
@@ -22,7 +24,8 @@ REACH = 5.0
 class Linear(Learner):
     """Logistic regression, or ridge regression for numbers, on standardised descriptors.
 
-    The strength of the L2 penalty is chosen on the validation rows.
+    Each input is scaled to the same total variance, so that thousands of picture values do not drown ten columns of a
+    table. The strength of the L2 penalty is chosen on the validation rows.
     """
 
     targets = frozenset({"class", "labels", "number"})
@@ -38,51 +41,76 @@ class Linear(Learner):
         """
         mean, scale = _statistics(train.features)
         self.remember(mean=torch.from_numpy(mean), scale=torch.from_numpy(scale))
-        best, chosen = np.inf, None
-        known = settled.get("strength")
-        for strength in STRENGTHS if valid is not None or known is None else (known,):
-            weight, bias = self._solve(self._standardised(train.features), train, strength)
-            tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
-            if valid is None:
-                self.remember(**tensors)
-                return {"strength": strength}
-            loss = self._loss(self._standardised(valid.features) @ weight.T + bias, valid)
-            if loss >= best:
-                if loss > 1.02 * best:
-                    break
-                continue
-            best, chosen = loss, strength
-            self.remember(**tensors)
+        share = self._shares(scale)
+        x, models = self._standardised(train.features) * share, self._models()
+        if valid is None:
+            strength = settled.get("strength", 1.0)
+            self._keep(*self._solve(models, x, train, strength), share)
+            return {"strength": strength}
+        seen = self._standardised(valid.features) * share
+        best, chosen = np.inf, STRENGTHS[0]
+        for strength in STRENGTHS:
+            weight, bias = self._solve(models, x, train, strength)
+            loss = self._loss(seen @ weight.T + bias, valid)
+            if loss < best:
+                best, chosen = loss, strength
+                self._keep(weight, bias, share)
+            elif loss > WORSE * best:
+                break
             if stop():
                 break
         return {"strength": chosen}
 
+    def _shares(self, scale: np.ndarray) -> np.ndarray:
+        """What standardised columns are multiplied by, so that every input has the same total variance."""
+        shares, start = [], 0
+        for width in self.widths.values():
+            varying = np.count_nonzero(scale[start : start + width])
+            shares.append(np.full(width, max(varying, 1) ** -0.5, np.float32))
+            start += width
+        return np.concatenate(shares)
+
+    def _keep(self, weight: np.ndarray, bias: np.ndarray, share: np.ndarray) -> None:
+        self.remember(weight=torch.from_numpy(weight * share).float(), bias=torch.from_numpy(bias).float())
+
     def _standardised(self, features: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return np.asarray(self._scaled(torch.from_numpy(features)).numpy())
+            found: np.ndarray = self._scaled(torch.from_numpy(features)).numpy()
+            return found
 
     def _scaled(self, features: Tensor) -> Tensor:
         scaled = (features - self.mean) * self.scale
         return torch.where(scaled.isnan(), torch.zeros_like(scaled), scaled).clamp(-REACH, REACH)
 
-    def _solve(self, x: np.ndarray, rows: Rows, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """Weights [size, width] and bias [size]."""
-        from sklearn.exceptions import ConvergenceWarning
+    def _models(self) -> list[Any]:
+        """One model per column of the target; each fit starts from the last one's weights."""
         from sklearn.linear_model import LogisticRegression, Ridge
 
         if self.target.kind == "number":
-            ridge = Ridge(alpha=1.0 / strength).fit(x, rows.target, sample_weight=rows.weight)
+            return [Ridge()]
+        return [LogisticRegression(max_iter=200, warm_start=True) for _ in self._columns]
+
+    @property
+    def _columns(self) -> range:
+        return range(self.target.size if self.target.kind == "labels" else 1)
+
+    def _solve(self, models: list[Any], x: np.ndarray, rows: Rows, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Weights [size, width] and bias [size]."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        if self.target.kind == "number":
+            ridge = models[0].set_params(alpha=1.0 / strength).fit(x, rows.target, sample_weight=rows.weight)
             return np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            columns = rows.target.T if self.target.kind == "labels" else [rows.target]
             found = []
-            for column in columns:
+            for model, at in zip(models, self._columns, strict=True):
+                column = rows.target[:, at] if self.target.kind == "labels" else rows.target
                 classes = np.unique(column)
                 if len(classes) < 2:  # a label that no row, or every row, has
                     found.append((np.zeros((1, x.shape[1])), np.array([10.0 if classes[0] else -10.0])))
                     continue
-                model = LogisticRegression(C=strength, max_iter=200).fit(x, column, sample_weight=rows.weight)
+                model.set_params(C=strength).fit(x, column, sample_weight=rows.weight)
                 found.append((model.coef_, model.intercept_))
         weight = np.concatenate([coefficients for coefficients, _ in found])
         bias = np.concatenate([intercept for _, intercept in found])
