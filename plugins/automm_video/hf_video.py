@@ -83,14 +83,14 @@ class HfVideo(Encoder):
         try:
             with torch.no_grad():
                 self.width = self.extract(blank).tokens.shape[2]
-        except (ValueError, RuntimeError, TypeError, AttributeError) as problem:
+        except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as problem:
             raise DataError(f"checkpoint {config.checkpoint}: cannot encode video: {problem}") from None
         self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else None
 
     def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
         """Uint8 frames [batch, frames, size, size, 3] → the checkpoint's states, pooled unless that is learned."""
         clip = arrays["frames"].permute(0, 1, 4, 2, 3).float() * self.scale + self.shift
-        states = self.backbone(**{self.backbone.main_input_name: clip}).last_hidden_state  # [batch, time, width]
+        states = self.backbone(clip).last_hidden_state  # [batch, time, width]
         if self.class_token:
             first, states = states[:, 0], states[:, 1:]
             if self.config.pooling == "cls":

@@ -120,6 +120,8 @@ def read_frames(cell: Path | bytes, choose: Chooser, limits: Limits, convert: Ca
             reached = _within_reach(index, sorted(set(wanted.tolist())), limits.decoded)
             file.seek(0)
             kept = _decode(file, index, sorted(set(reached.values())), limits, convert)
+        except av.error.EOFError:
+            raise BadCell("video without frames: the file ends before the first one") from None
         except av.error.FFmpegError as problem:
             reason = problem.strerror or type(problem).__name__
             raise BadCell(f"damaged video, or not a video in a supported format: {reason}") from None
