@@ -120,10 +120,13 @@ def read_frames(cell: Path | bytes, choose: Chooser, limits: Limits, convert: Ca
             reached = _within_reach(index, sorted(set(wanted.tolist())), limits.decoded)
             file.seek(0)
             kept = _decode(file, index, sorted(set(reached.values())), limits, convert)
+        except (BadCell, MissingExtraError):
+            raise
         except av.error.EOFError:
             raise BadCell("video without frames: the file ends before the first one") from None
-        except av.error.FFmpegError as problem:
-            reason = problem.strerror or type(problem).__name__
+        # PyAV raises almost anything on damaged files: FFmpegError, UnicodeDecodeError, ValueError, …
+        except Exception as problem:
+            reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
             raise BadCell(f"damaged video, or not a video in a supported format: {reason}") from None
     return [kept[reached[position]] for position in wanted.tolist()]
 
@@ -154,6 +157,9 @@ def _open_stream(file: BinaryIO, limits: Limits) -> tuple[Any, Any]:
         container.close()
         raise BadCell("no video stream in the file")
     stream = films[0]
+    if stream.codec_context is None:
+        container.close()
+        raise BadCell("the video stream is in a format that is not supported")
     stream.thread_count = 1  # the cells of a batch are spread over the cores
     _refuse_large(stream.codec_context.width, stream.codec_context.height, limits)
     return container, stream

@@ -257,6 +257,22 @@ def test_damaged_packets_are_passed_over():
     assert Frames(Frames.Config(frames=8, size=16)).load(bytes(clip))["frames"].shape == (8, 16, 16, 3)
 
 
+def test_any_damage_is_a_bad_cell_or_frames():
+    generator = np.random.default_rng(0)
+    whole = {container: encode_clip(ramp(8), container=container) for container in ("mp4", "matroska", "avi")}
+    outcomes = set()
+    for at in range(60):
+        clip = bytearray(whole[("mp4", "matroska", "avi")[at % 3]])
+        for place in generator.integers(0, len(clip), 20):
+            clip[place] = generator.integers(0, 256)
+        try:
+            Frames(Frames.Config(frames=2, size=16)).load(bytes(clip[: generator.integers(1, 2 * len(clip))]))
+            outcomes.add("frames")
+        except BadCell:
+            outcomes.add("bad")
+    assert outcomes == {"frames", "bad"}
+
+
 def test_a_header_without_frames_is_refused():
     clip = encode_clip(ramp(12), container="matroska")
     cut = clip.index(b"\x1f\x43\xb6\x75")  # the first cluster
