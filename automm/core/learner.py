@@ -31,9 +31,9 @@ class Rows(NamedTuple):
 class Learner(ModuleComponent, abstract=True):
     """Predicts from fixed features: boosted trees, linear models, neighbours.
 
-    The author writes `__init__(config, widths, target)`, `fit`, which keeps what it learned with `self.remember(…)`, and
-    `forward`, in torch operations that export to ONNX. So a learner lives in the same graph, ensemble and package as a
-    network, and serving needs nothing of the library that fitted it.
+    The author writes `__init__(config, widths, target)`, `fit`, which keeps what it learned with `self.remember(…)`,
+    and `forward`, in torch operations that export to ONNX. So a learner lives in the same graph, ensemble and package
+    as a network, and serving needs nothing of the library that fitted it.
 
     Attributes:
         targets: The target kinds it accepts ("class", "labels", "number", …).

@@ -21,6 +21,7 @@ MEMBERS = 5
 ROUNDS = 15
 """Most additions of a model; the least weight is 1/15."""
 
+
 def select(
     pool: Sequence[Answers], rows: int, score: Score, average: Average, seed: int, members: int = MEMBERS
 ) -> list[float]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from automm.core.kinds import Encoder
-from automm.core.learner import Learner, Rows
+from automm.core.learner import Rows
 from automm.errors import AutommError, StorageError
 from automm.model.learned import LearnedModel, build_learned, pooled
 from automm.plugin.blame import blamed

@@ -22,9 +22,10 @@ class InputFusion(Fusion, abstract=True):
         """Hidden layers after the inputs are joined."""
         dropout: Annotated[float, Field(ge=0, lt=1), Tune(0.0, 0.5)] = 0.1
         """Share of features dropped in training."""
-        modality_dropout: Annotated[float, Field(ge=0, le=1), Tune(0.0, 0.3)] = 0.0
+        modality_dropout: Annotated[float, Field(ge=0, le=1), Tune(0.0, 0.5)] = 0.1
         """Share of training rows in which one of the present inputs, chosen at random, is hidden. The last present
-        input of a row is never hidden (Neverova et al. 2016, ModDrop)."""
+        input of a row is never hidden (Neverova et al. 2016, ModDrop). Without it, what stands for a missing input is
+        never trained on rows that are complete."""
 
     def hide(self, inputs: Mapping[str, Features]) -> dict[str, Features]:
         """In training: the inputs with modality dropout applied; otherwise as they are."""

@@ -12,7 +12,7 @@ from automm_fusion.base import VectorFusion
 class Concat(VectorFusion):
     """The mean of each input's tokens, projected, side by side, through an MLP. A missing input is a learned vector."""
 
-    preference = 1.0
+    preference = 0.8
 
     def __init__(self, config: Any, widths: Mapping[str, int]) -> None:
         from automm_fusion._modules import mlp

@@ -21,7 +21,7 @@ class Late(VectorFusion):
     interact, so it overfits least on few rows, and learns no answer that only two inputs together tell.
     """
 
-    preference = 0.4
+    preference = 0.6
 
     class Config(VectorFusion.Config):
         """Settings of late fusion."""
@@ -80,10 +80,11 @@ class Hybrid(Late):
 
     Snoek et al. 2005, "Early versus Late Fusion in Semantic Video Analysis"; Baltrušaitis et al. 2019, "Multimodal
     Machine Learning: A Survey and Taxonomy", section 6.1. The joint decision can learn what only inputs together tell,
-    and the others carry on where an input is missing.
+    and the others carry on where an input is missing. The default for several inputs: on few rows it overfits less than
+    a joint network, and it does not give up interactions as late fusion does.
     """
 
-    preference = 0.35
+    preference = 1.0
 
     class Config(Late.Config):
         """Settings of hybrid fusion."""

@@ -29,7 +29,7 @@ class Linear(Learner):
     """
 
     targets = frozenset({"class", "labels", "number"})
-    preference = 1.0
+    preference = 2.0
 
     def fit(
         self, train: Rows, valid: Rows | None, settled: Mapping[str, Any], stop: Callable[[], bool]

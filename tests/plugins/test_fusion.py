@@ -113,8 +113,11 @@ def test_hidden_must_be_a_multiple_of_heads(cls):
         cls.Config(hidden=64, heads=6)
 
 
-def test_concat_is_the_default():
-    assert max(ALL, key=lambda cls: cls.preference) is Concat
+@pytest.mark.parametrize(("inputs", "name"), [(1, "concat"), (2, "hybrid"), (3, "hybrid")])
+def test_the_default_fits_the_number_of_inputs(inputs, name):
+    context = Context("classification", (InputInfo("cell", "any", ("cell",)),) * inputs, 100)
+    suited = [cls for cls in ALL if cls.unsuited(context, cls.Config()) is None]
+    assert max(suited, key=lambda cls: cls.preference).name == name
 
 
 def test_gates_over_present_inputs_sum_to_one():
