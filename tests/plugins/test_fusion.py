@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from automm_fusion import FUSIONS, Aligned, Bottleneck, Concat, Gated, GraphNetwork, Mult, Transformer
+from automm_fusion import FUSIONS, Aligned, Bottleneck, Gated, GraphNetwork, Mult, Transformer
 from torch import nn
 
 from automm.api import Context, Features, InputInfo
