@@ -17,7 +17,8 @@ from automm.search.ensemble import MEMBERS, POOL, select
 
 
 def choose(run: Run) -> dict[str, Any]:
-    """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …], "decision", "imbalance"}.
+    """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …], "decision", "imbalance",
+    "single": the best model of one modality, if there is one}.
 
     A single modality wins over the fused models only by being better, an ensemble only if it pays on rows that did not
     select it.
@@ -43,11 +44,22 @@ def choose(run: Run) -> dict[str, Any]:
         winner = _ensemble(run, best) or winner
     winner["decision"], winner["metrics"] = decide(run, winner["members"])
     winner["imbalance"] = compare_remedies(run)
-    _refit(run, winner["members"])
+    winner["single"] = _single(run)
+    _refit(run, [*winner["members"], *(single["member"] for single in winner["single"])])
     run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
     if decision := winner["decision"]:
         run.event("decision", metric=decision.get("metric", run.plan.metric), gain=decision.get("gain"))
     return winner
+
+
+def _single(run: Run) -> list[dict[str, Any]]:
+    """The best model of one modality, read as well as can be: {"member", "decision", "metrics"}."""
+    best = best_of(run.baselines, run)
+    if best is None:
+        return []
+    member = [best["name"], 1.0, best["resolved"]]
+    decision, metrics = decide(run, [member])
+    return [{"member": member, "decision": decision, "metrics": metrics}]
 
 
 def _refit(run: Run, members: Sequence[Sequence[Any]]) -> None:

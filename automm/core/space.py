@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import pydantic
 
+ANY = "any"
+"""The name in a recipe that stands for all components that suit."""
+
 JSON = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 

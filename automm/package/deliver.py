@@ -18,7 +18,7 @@ import torch
 
 import automm
 from automm.answers import decided
-from automm.core.kinds import Exporter
+from automm.core.kinds import Exporter, Task
 from automm.core.processor import Processor
 from automm.data.arrays import ArrayStore
 from automm.errors import GateMissedError, PluginError
@@ -120,19 +120,37 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
         VerificationError: If the package disagrees with the model.
     """
     assembled = assemble(run, members)
-    run.prepared.task = decided(run.prepared.task, winner["decision"])
-    assembled.module.to(device())
     metrics: dict[str, Any] = {"valid": winner["metrics"]}
+    winner = {**winner, "single": _single(run, winner["single"])}
+    run.prepared.task = decided(run.prepared.task, winner["decision"])
     tested = view(run, "test", assembled) if run.plan.rows["test"] else None
     if tested is not None and len(tested.positions):
-        answers, target, _ = evaluate(assembled.module, evaluation_batches(tested, run.ranks), run.ranks)
-        metrics["test"] = measure(run.prepared.task, answers, target)
-    assembled.module.cpu()
+        metrics["test"] = _measured(run, assembled, tested, run.prepared.task)
     # The store of every part is built by all ranks together, so also the one that the package's examples come from.
     side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
     return run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train)) or {}
+
+
+def _measured(run: Run, assembled: Assembled, tested: View, task: Task) -> dict[str, float | None]:
+    """The metrics on the rows of a view."""
+    assembled.module.to(device())
+    answers, target, _ = evaluate(assembled.module, evaluation_batches(tested, run.ranks), run.ranks)
+    assembled.module.cpu()
+    return measure(task, answers, target)
+
+
+def _single(run: Run, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the best model of one modality reaches, which fusion has to beat; empty if there is none."""
+    for single in best:
+        found = {"name": single["member"][0], "valid": single["metrics"], "test": {}}
+        assembled = assemble(run, [Member(*single["member"])])
+        tested = view(run, "test", assembled) if run.plan.rows["test"] else None
+        if tested is not None and len(tested.positions):
+            found["test"] = _measured(run, assembled, tested, decided(run.prepared.task, single["decision"]))
+        return found
+    return {}
 
 
 def _package(

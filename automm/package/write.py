@@ -232,11 +232,10 @@ class _Writer:
             return name
 
         kept = [dict(row) for row in rows]
-        for item in self.content.inputs:
-            if item.processor.media:
-                for row in kept:
-                    for column in item.info.columns:
-                        row[column] = self._moved(item, row[column], keep)
+        readers_of = {name: item for item in self.content.inputs if item.processor.media for name in item.info.columns}
+        for row in kept:
+            for column, item in readers_of.items():  # once, also where several inputs read a column
+                row[column] = self._moved(item, row[column], keep)
         try:
             inputs = encode_rows(kept, keep)
         except ValueError as problem:

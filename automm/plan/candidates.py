@@ -10,7 +10,7 @@ from automm.core.config import Config, Tune
 from automm.core.kinds import Encoder, Fusion, Loss, Task
 from automm.core.learner import Learner
 from automm.core.profile import Context
-from automm.core.space import Choices, ComponentSpace, Fixed, Range, Space
+from automm.core.space import ANY, Choices, ComponentSpace, Fixed, Range, Space
 from automm.errors import RecipeError
 from automm.plan.model import LearnerChoice, LossChoice
 from automm.plugin.blame import blamed
@@ -22,6 +22,8 @@ SAMPLINGS = {"resample_over": "over", "resample_under": "under", "resample_sqrt"
 """Remedies that draw rows → the method of `sampling_weights`; `resample` is the first, when searching all of them."""
 AUTO = "auto"
 WEIGHTS = "weights"
+FEW = 4
+"""So many fusions are searched over if the recipe names none: a dozen would share out the trials too thinly."""
 FROZEN = "none"
 """The `adapt` of an encoder that is not trained."""
 BALANCED = 1.5
@@ -175,7 +177,7 @@ class Chooser:
         return tuple(found)
 
     def fusions(self, named: Sequence[ComponentSpace], needs: str, inputs: int) -> tuple[ComponentSpace, ...]:
-        """Candidates that give what the task needs; with one input only the default."""
+        """Candidates that give what the task needs; with one input the default, else the preferred few or `any`."""
         entries = []
         for entry in self._registry.all("fusion"):
             gives = _as(Fusion, entry).gives
@@ -183,7 +185,13 @@ class Chooser:
                 entries.append(entry)
             else:
                 self.left_out[f"fusion {entry.name}"] = f"it gives {' or '.join(sorted(gives))}, the task needs {needs}"
+        every = [component.name for component in named] == [ANY]
+        named = () if every else named
         chosen = self._pick("fusion", entries, named)
+        if self._searching and not named and not every:
+            reason = f"{FEW} others are tried first; `fusion: {ANY}` tries all"
+            self.left_out.update({f"fusion {component.name}": reason for component in chosen[FEW:]})
+            chosen = chosen[:FEW]
         if inputs == 1 and not named and len(chosen) > 1:
             self.left_out.update({f"fusion {c.name}": "there is one input, nothing to fuse" for c in chosen[1:]})
             chosen = chosen[:1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from automm.core.space import ComponentSpace, Space
+from automm.core.space import ANY, ComponentSpace, Space
 from automm.plugin.registry import Registry
-from automm.recipe.components import read_component, read_components, read_fields
+from automm.recipe.components import Misfit, read_component, read_components, read_fields
 from automm.recipe.keys_data import REST
 from automm.recipe.model import ModelSpec
 from automm.recipe.problems import unknown
@@ -68,10 +68,17 @@ def read_model(walk: Walk, node: Node) -> ModelSpec:
 
     return ModelSpec(
         encoders=_encoders(walk, parts["encoders"]) if "encoders" in parts else {},
-        fusion=read_components(walk, parts["fusion"], "fusion", fusion_misfit) if "fusion" in parts else (),
+        fusion=_fusions(walk, parts["fusion"], fusion_misfit) if "fusion" in parts else (),
         loss=read_components(walk, parts["loss"], "loss", loss_misfit) if "loss" in parts else (),
         learner=read_components(walk, parts["learner"], "learner", learner_misfit) if "learner" in parts else (),
     )
+
+
+def _fusions(walk: Walk, node: Node, misfit: Misfit) -> tuple[ComponentSpace, ...]:
+    """Fusions by name; `any` stands for all that suit."""
+    if not isinstance(node.value, list | dict) and node.text == ANY:
+        return (ComponentSpace(name=ANY),)
+    return read_components(walk, node, "fusion", misfit)
 
 
 def _or(names: Iterable[str]) -> str:

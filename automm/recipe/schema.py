@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automm.core.config import Config, Tune
+from automm.core.space import ANY
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 from automm.recipe.components import leaf_types
@@ -127,7 +128,10 @@ def recipe_schema(registry: Registry) -> Schema:
                             "additionalProperties": _one_or_more({"$ref": "#/definitions/encoder"}),
                         },
                     ),
-                    "fusion": _say("How inputs are joined.", _one_or_more({"$ref": "#/definitions/fusion"})),
+                    "fusion": _say(
+                        "How inputs are joined; `any` tries all that suit.",
+                        {"anyOf": [{"const": ANY}, *_one_or_more({"$ref": "#/definitions/fusion"})["anyOf"]]},
+                    ),
                     "loss": _say("What training minimises.", _one_or_more({"$ref": "#/definitions/loss"})),
                     "learner": _say(
                         "What learns: the network, or boosted trees and linear models on fixed descriptors.",

@@ -49,6 +49,7 @@ def summary_of(
         "decision": winner["decision"],
         "imbalance": winner["imbalance"],
         "baselines": {report["name"]: report["value"] for report in run.baselines},
+        "single": winner["single"],
         "wall_seconds": round(time.monotonic() - run.began, 3),
         "package": package,
         "exports": exports,

@@ -39,7 +39,10 @@ def test_summary_and_standard_output_agree(fitted):
 def test_baselines_are_reported_per_modality(fitted):
     folder, _ = fitted
     found = summary(folder / "run")
-    assert set(found["baselines"]) == {"only-text", "only-tabular"}
+    kinds = ("", "-lightgbm", "-linear")
+    assert set(found["baselines"]) == {f"only-{modality}{kind}" for modality in ("text", "tabular") for kind in kinds}
+    assert found["single"]["name"] in found["baselines"]
+    assert 0.5 < found["single"]["test"]["roc_auc"] < found["test"]["roc_auc"]  # each modality tells half of the signal
     assert found["best"]["value"] >= max(found["baselines"].values())
 
 
