@@ -30,6 +30,7 @@ MEDIA_CHUNK = 64
 
 OnBad = Callable[[int, str, str], None]
 Progress = Callable[[int, int], None]
+Compute = Callable[[np.ndarray], Mapping[str, Sequence[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,35 @@ class ArrayStore:
             on_bad(int(rows[position]), column, reason)
         return cls(home)
 
+    @classmethod
+    def derive(cls, home: Path, source: ArrayStore, specs: Mapping[str, ArraySpec], compute: Compute) -> ArrayStore:
+        """Stores what is computed from another store's rows, or finds what an earlier run stored.
+
+        Args:
+            home: The folder of the new store; its name says everything that the values depend on.
+            source: The other store.
+            specs: Array name → specification.
+            compute: Positions in `source` → array name → one entry per position.
+
+        Raises:
+            StorageError: If the disk is full or not writable.
+        """
+        if not (home / "meta.json").is_file():
+            part = home.with_name(f"{home.name}.{uuid.uuid4().hex[:8]}.part")
+            try:
+                part.mkdir(parents=True)
+                writer = _StoreWriter(part, specs)
+                with writer:
+                    for start in range(0, len(source), CHUNK):
+                        writer.append(compute(np.arange(start, min(start + CHUNK, len(source)))))
+                writer.finish(source.rows, source.present, source.bad, [])
+                _publish(part, home)
+            except OSError as problem:
+                raise StorageError(f"cannot write features into {home}: {problem}") from problem
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return cls(home)
+
 
 def _publish(part: Path, home: Path) -> None:
     try:
@@ -247,31 +277,63 @@ class _NpyWriter:
         self._file.close()
 
 
+class _StoreWriter:
+    """Writes the files of a store, piece by piece."""
+
+    def __init__(self, folder: Path, specs: Mapping[str, ArraySpec]) -> None:
+        self._folder, self._specs = folder, specs
+        self._files = {
+            name: _NpyWriter(
+                folder / f"array_{name}.npy", spec.dtype, [int(size) for size in spec.shape] if spec.fixed else []
+            )
+            for name, spec in specs.items()
+        }
+        self._shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name, spec in specs.items() if not spec.fixed}
+
+    def __enter__(self) -> _StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, arrays: Mapping[str, Any]) -> None:
+        """One entry per row and array."""
+        for name, values in arrays.items():
+            if self._specs[name].fixed:
+                self._files[name].append(values)
+                continue
+            for value in values:
+                self._files[name].append(value.reshape(-1))
+                self._shapes[name].append(value.shape)
+
+    def finish(
+        self, rows: np.ndarray, present: np.ndarray, bad: np.ndarray, refused: Sequence[tuple[int, str, str]]
+    ) -> None:
+        """Writes what is known of all rows; the store is complete then."""
+        for name, found in self._shapes.items():
+            shape = (len(found), len(self._specs[name].shape))
+            np.save(self._folder / f"shapes_{name}.npy", np.array(found, np.int64).reshape(shape))
+        for name, array in (("rows", rows), ("present", present), ("bad", bad)):
+            np.save(self._folder / f"{name}.npy", array)
+        (self._folder / "bad.json").write_text(json.dumps(refused, ensure_ascii=False), "utf-8")
+        described = {name: (spec.dtype, spec.shape, spec.pad) for name, spec in self._specs.items()}
+        (self._folder / "meta.json").write_text(json.dumps({"specs": described}, allow_nan=False), "utf-8")
+
+
 def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
     specs = cells.processor.specs()
     fixed = all(spec.fixed for spec in specs.values())
-    writers = {
-        name: _NpyWriter(
-            folder / f"array_{name}.npy", spec.dtype, [int(size) for size in spec.shape] if spec.fixed else []
-        )
-        for name, spec in specs.items()
-    }
-    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name, spec in specs.items() if not spec.fixed}
     present, bad = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool)
     refused: list[tuple[int, str, str]] = []
     done = 0
     where = cells.info.columns[0] if len(cells.info.columns) == 1 else cells.info.name
-    try:
+    writer = _StoreWriter(folder, specs)
+    with writer:
         for rows, piece, reasons in cells.chunks():
             piece, arrays, more = _process(cells.processor, piece, fixed)
             reasons |= more
-            for name, values in arrays.items():
-                if specs[name].fixed:
-                    writers[name].append(values)
-                    continue
-                for value in values:
-                    writers[name].append(value.reshape(-1))
-                    shapes[name].append(value.shape)
+            writer.append(arrays)
             span = slice(done, done + len(rows))
             present[span] = _present(piece, len(rows))
             bad[[done + at for at in reasons]] = True
@@ -279,16 +341,7 @@ def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
             done += len(rows)
             if progress is not None:
                 progress(done, len(cells.rows))
-    finally:
-        for writer in writers.values():
-            writer.close()
-    for name, found in shapes.items():
-        np.save(folder / f"shapes_{name}.npy", np.array(found, np.int64).reshape(len(found), len(specs[name].shape)))
-    for name, array in (("rows", cells.rows), ("present", present & ~bad), ("bad", bad)):
-        np.save(folder / f"{name}.npy", array)
-    (folder / "bad.json").write_text(json.dumps(refused, ensure_ascii=False), "utf-8")
-    described = {name: (spec.dtype, spec.shape, spec.pad) for name, spec in specs.items()}
-    (folder / "meta.json").write_text(json.dumps({"specs": described}, allow_nan=False), "utf-8")
+    writer.finish(cells.rows, present & ~bad, bad, refused)
 
 
 def _process(processor: Processor, cells: Any, fixed: bool) -> tuple[Any, Mapping[str, Any], dict[int, str]]:

@@ -16,6 +16,14 @@ from automm.model.lora import add_adapters, rank_of
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 
+TOKENS, MASK = "extracted.tokens", "extracted.mask"
+"""Arrays that stand for an encoder's own ones once its `extract` has been computed and stored."""
+
+
+def extracted(arrays: Mapping[str, Tensor]) -> Features:
+    """Stored features as `extract` gives them."""
+    return Features(arrays[TOKENS].float(), arrays[MASK])
+
 
 class MultimodalModel(nn.Module):
     """Encodes every input, masks what is missing, fuses, and applies the task's head.
@@ -46,7 +54,7 @@ class MultimodalModel(nn.Module):
             arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
             present = arrays.pop("present")
             with blamed(self._registry, type(encoder), "forward"):
-                given = encoder(arrays)
+                given = encoder.complete(extracted(arrays)) if TOKENS in arrays else encoder(arrays)
             tokens, mask = _checked(encoder, given)
             mask = mask & present[:, None]  # [batch, time]
             found[slug] = Features(torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)), mask)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from automm.core.kinds import Encoder, Task
 from automm.core.learner import Learner
 from automm.core.processor import Processor
-from automm.model.assemble import build_encoders, build_model
+from automm.model.assemble import TOKENS, build_encoders, build_model, extracted
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 
@@ -29,7 +29,7 @@ def pooled(encoder: Encoder, arrays: Mapping[str, Tensor], present: Tensor, regi
         [batch, width]; NaN where the input is missing.
     """
     with blamed(registry, type(encoder), "extract"):
-        tokens, mask = encoder.extract(arrays)
+        tokens, mask = extracted(arrays) if TOKENS in arrays else encoder.extract(arrays)
     weight = mask.to(tokens.dtype)[:, :, None]  # [batch, time, 1]
     mean = torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)).sum(1) / weight.sum(1).clamp(min=1.0)
     return torch.where(present[:, None], mean, torch.full_like(mean, torch.nan))

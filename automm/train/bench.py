@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from automm.data.arrays import IN_MEMORY, ArrayStore, InputCells
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
+from automm.errors import DataError
 from automm.plan.model import Plan, PlannedInput
 from automm.plan.prepare import Part
 from automm.plugin.blame import blamed
@@ -93,9 +94,12 @@ class Bench:
     def _fitted(self, processor: Processor, info: InputInfo, path: Path) -> Processor:
         """The processor with its state; fitted now, or by another rank or an earlier run."""
         if not (path / "state.json").exists():
-            with blamed(self.registry, type(processor), "fit"):
-                part = self.parts["train"]
-                processor.fit(InputCells(processor, info, part.table, part.rows))
+            part = self.parts["train"]
+            try:
+                with blamed(self.registry, type(processor), "fit"):
+                    processor.fit(InputCells(processor, info, part.table, part.rows))
+            except DataError as problem:
+                raise DataError(f"input {info.name!r}: {problem}") from None
             plain, arrays = split_state(processor.state, caches=True)
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
@@ -107,21 +111,41 @@ class Bench:
     def store(self, part: str, slug: str, choice: Mapping[str, Any]) -> ArrayStore:
         """The arrays of an input over the rows of a part."""
         processor, item = self.processor(slug, choice), self._inputs[slug]
-        key = (part, self._key(item, processor))
-        if key in self._stores:
-            store = self._stores.pop(key)
-        else:
-            store = self.ranks.first_then_all(lambda: self._build(part, processor, item))
+        return self._shared((part, self._key(item, processor)), lambda: self._build(part, processor, item))
+
+    def _shared(self, key: tuple[str, str], build: Callable[[], ArrayStore]) -> ArrayStore:
+        """A store that is open already, or else made by rank 0 and opened by all."""
+        store = self._stores.pop(key) if key in self._stores else self.ranks.first_then_all(build)
         self._stores[key] = store  # the last used comes last; all ranks close the same ones, so all build together
         while len(self._stores) > 1 and sum(map(_held, self._stores.values())) > MEMORY:
             del self._stores[next(iter(self._stores))]
         return store
 
-    def kept(self, part: str, slug: str, choice: Mapping[str, Any]) -> Path:
-        """Where the fixed descriptors of an input are kept that an encoder gives for the rows of a part."""
-        processor = self.processor(slug, choice)
-        encoder = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:16]
-        return self._folder / "descriptors" / f"{part}-{self._key(self._inputs[slug], processor)}-{encoder}.npy"
+    def features(self, part: str, slug: str, choice: Mapping[str, Any]) -> ArrayStore:
+        """What a model reads of an input: the arrays, or what a frozen checkpoint makes of them, computed once."""
+        store = self.store(part, slug, choice)
+        cls: type[Encoder] = self.registry.get("encoder", choice["name"])
+        config = cls.Config.model_validate(choice["config"])
+        with blamed(self.registry, cls, "extracts"):
+            if not (cls.extracts(config) and cls.pretrained(config)):
+                return store
+        fields = {name: value for name, value in choice["config"].items() if name not in cls.completing}
+        content = [store.folder.name, choice["name"], fields]
+        name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+        return self._shared((part, name), lambda: self._extract(store, slug, choice, config, name))
+
+    def _extract(self, store: ArrayStore, slug: str, choice: Mapping[str, Any], config: Any, name: str) -> ArrayStore:
+        from automm.train.extract import Extraction, extracted_specs
+        from automm.train.run import device
+
+        home = self._folder / "features" / name
+        if (home / "meta.json").is_file():
+            return ArrayStore(home)
+        cls = self.registry.get("encoder", choice["name"])
+        with blamed(self.registry, cls, "__init__"):
+            encoder = cls(config, self.processor(slug, choice))
+        extraction = Extraction(encoder, store, device(), self.registry)
+        return ArrayStore.derive(home, store, extracted_specs(extraction.width), extraction)
 
     def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
         table, rows, _ = self.parts[part]
@@ -133,7 +157,7 @@ class Bench:
 
     def view(self, part: str, resolved: Mapping[str, Any]) -> View:
         """What a configuration sees of a part."""
-        stores = {slug: self.store(part, slug, choice) for slug, choice in resolved["encoders"].items()}
+        stores = {slug: self.features(part, slug, choice) for slug, choice in resolved["encoders"].items()}
         processors = {slug: self.processor(slug, choice) for slug, choice in resolved["encoders"].items()}
         bad = np.zeros(len(self.parts[part].rows), bool)
         for store in stores.values():

@@ -15,7 +15,6 @@ from automm.core.learner import Rows
 from automm.errors import AutommError, StorageError
 from automm.model.learned import LearnedModel, build_learned, pooled
 from automm.plugin.blame import blamed
-from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.module import measure
 from automm.train.ranks import Ranks
@@ -143,7 +142,7 @@ def _rows(
     bench: Bench, part: str, view: View, encoders: Mapping[str, Encoder], resolved: Mapping[str, Any]
 ) -> tuple[Rows, dict[str, int]]:
     """Descriptors, targets and weights of a part's usable rows, and the width of each input's descriptors."""
-    features = {slug: _described(bench, part, view, slug, encoder, resolved) for slug, encoder in encoders.items()}
+    features = {slug: _described(bench, view, slug, encoder) for slug, encoder in encoders.items()}
     matrix = np.concatenate(list(features.values()), 1)
     target = bench.task.model_target(torch.from_numpy(view.target[view.positions])).numpy()
     weight = np.ones(len(matrix), np.float32)
@@ -154,15 +153,9 @@ def _rows(
 
 
 @torch.no_grad()
-def _described(
-    bench: Bench, part: str, view: View, slug: str, encoder: Encoder, resolved: Mapping[str, Any]
-) -> np.ndarray:
-    """An input's descriptors, float32 [rows, width]; those of a checkpoint are computed once and kept on disk."""
-    kept = bench.kept(part, slug, resolved["encoders"][slug])
-    if kept.exists():
-        stored: np.ndarray = np.load(kept, allow_pickle=False)
-        return stored.take(view.positions, axis=0)
-    own = View({slug: view.stores[slug]}, {}, view.target, np.arange(len(view.target)))
+def _described(bench: Bench, view: View, slug: str, encoder: Encoder) -> np.ndarray:
+    """An input's descriptors, float32 [rows, width]."""
+    own = View({slug: view.stores[slug]}, {}, view.target, view.positions)
     encoder.to(device()).eval()
     pieces = []
     for batch in evaluation_batches(own, Ranks()):
@@ -172,11 +165,4 @@ def _described(
         if sum(piece.nbytes for piece in pieces) > MEMORY:
             raise AutommError(f"the descriptors of {slug} take more than {MEMORY / 2**30:.0f} GiB of memory")
     encoder.cpu()
-    found = np.concatenate(pieces)
-    if encoder.pretrained(encoder.config):
-        with storage_errors(kept):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(".partial.npy")
-            np.save(partial, found)
-            partial.replace(kept)
-    return found.take(view.positions, axis=0)
+    return np.concatenate(pieces)
