@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from automm.answers import compare_remedies, decide, kept_answers
+from automm.core.kinds import Metric
 from automm.errors import Interrupted, NothingSucceededError
 from automm.report.folder import trial_folder
 from automm.run import Run, best_of
-from automm.search.ensemble import MEMBERS, POOL, select
+from automm.search.ensemble import MEMBERS, POOL, Score, select
 
 
 def choose(run: Run) -> dict[str, Any]:
@@ -116,13 +117,19 @@ def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
         if torch.equal(kept.rows, rows):  # a trial that refused other cells cannot be averaged row by row
             pool.append((report, kept.answers))
     metric = task.metrics()[run.plan.metric]
-    sign = 1.0 if metric.maximize else -1.0
 
-    def score(answers: Any, at: np.ndarray) -> float:
-        value = metric.compute({name: tensor[at] for name, tensor in answers.items()}, target[at])
-        return sign * value if np.isfinite(value) else -np.inf
+    def scorer(metric: Metric) -> Score:
+        sign = 1.0 if metric.maximize else -1.0
 
-    weights = select([answers for _, answers in pool], len(target), score, task.average, run.plan.seed, _members(run))
+        def score(answers: Any, at: np.ndarray) -> float:
+            value = metric.compute({name: tensor[at] for name, tensor in answers.items()}, target[at])
+            return sign * value if np.isfinite(value) else -np.inf
+
+        return score
+
+    guide = scorer(task.metrics()[metric.guide]) if metric.guide else None
+    answers = [answers for _, answers in pool]
+    weights = select(answers, len(target), scorer(metric), task.average, run.plan.seed, _members(run), guide)
     chosen = [(pool[at][0], weight) for at, weight in enumerate(weights) if weight > 0]
     if len(chosen) < 2:
         return None

@@ -211,16 +211,25 @@ PLOTS = {
 USERS, ITEMS = 400, 60
 
 
+class Film(NamedTuple):
+    """An item: its genre, which only plot and poster show, and its mean rating by all users."""
+
+    genre: str
+    plot: str
+    rating: float
+
+
 @cache
-def film(item: int) -> tuple[str, str]:
-    """Genre and plot of an item."""
+def film(item: int) -> Film:
+    """The item of a number."""
     facts = member("film", item)
     genre = one_of(facts, *GENRES)
-    return genre, f"{one_of(facts, *PLOTS[genre])}, {one_of(facts, 'while the town sleeps', 'again', 'at last')}."
+    plot = f"{one_of(facts, *PLOTS[genre])}, {one_of(facts, 'while the town sleeps', 'again', 'at last')}."
+    return Film(genre, plot, round(float(facts.uniform(2, 5)), 1))
 
 
 def recommendation(random: Random, number: int, folder: Path) -> Row:
-    """Users like films of the genre that they watched most; some also name it. Plot and poster tell a film's genre."""
+    """Users like films of the genre that they watched most, and films that everybody likes."""
     shown = datetime(2025, 3, 1) + timedelta(hours=number)
     pair = user_and_item(random, int(random.integers(USERS)), int(random.integers(ITEMS)), folder)
     return {"shown_at": shown.isoformat(sep=" ", timespec="minutes"), **pair}
@@ -235,21 +244,22 @@ def user_and_item(random: Random, user: int, item: int, folder: Path) -> Row:
     """The columns of a user and of an item, and whether the user liked it."""
     facts = member("user", user)
     taste = one_of(facts, *GENRES)
-    genre, plot = film(item)
+    genre, plot, rating = film(item)
     poster = f"posters/{item:03}.png"
     if not (folder / poster).exists():
         square = media.shape(member("poster", item), "square", media.COLOURS[GENRES[genre]], side=32)
         media.save_picture(folder / poster, square)
-    watched = [*facts.permutation([at for at in range(ITEMS) if film(at)[0] == taste])[:3], facts.integers(ITEMS)]
+    watched = [*facts.permutation([at for at in range(ITEMS) if film(at).genre == taste])[:3], facts.integers(ITEMS)]
     return {
         "user": f"U{user:03}",
         "age": int(facts.integers(16, 80)),
+        "favourite_genre": taste if facts.random() < 0.8 else "",
         "watched": "|".join(f"film{at}" for at in facts.permutation(watched)),
-        "favourite_genre": taste if facts.random() < 0.7 else "",
         "item": f"film{item}",
         "plot": plot,
         "poster": poster,
-        "liked": yes(random.random() < (0.9 if genre == taste else 0.1)),
+        "rating": rating,
+        "liked": yes(random.random() < 0.05 + 0.55 * (genre == taste) + 0.35 * (rating > 3.5)),
     }
 
 

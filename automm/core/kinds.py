@@ -231,10 +231,13 @@ class Metric:
         maximize: True if larger is better.
         compute: (answers by name, target) → value. Answers are what `Task.answer` gives, over all rows; the target is
             what `Task.encode_target` gives, in the target's own units.
+        guide: For a metric that counts whole rows: a smooth one of the same task, by which ensembles are put together.
+            On a few hundred rows it tells models apart that a count cannot.
     """
 
     maximize: bool
     compute: Callable[[Mapping[str, torch.Tensor], torch.Tensor], float]
+    guide: str | None = None
 
 
 class Task(Component, abstract=True):

@@ -23,13 +23,20 @@ ROUNDS = 15
 
 
 def select(
-    pool: Sequence[Answers], rows: int, score: Score, average: Average, seed: int, members: int = MEMBERS
+    pool: Sequence[Answers],
+    rows: int,
+    score: Score,
+    average: Average,
+    seed: int,
+    members: int = MEMBERS,
+    guide: Score | None = None,
 ) -> list[float]:
     """Weights of the models, 0 for those left out.
 
     Selecting on the rows that also judge would always favour an ensemble. So the gain is measured on halves: models are
     selected on one half and judged on the other, several times; an ensemble is kept only if it wins there on average by
-    more than the standard error of that gain.
+    more than the standard error of that gain. With a guide it is enough that the guide wins so clearly and the metric
+    does not lose: a count of right rows is too coarse to tell similar models apart.
 
     Args:
         pool: Each model's answers on the same rows, the best model first.
@@ -38,6 +45,7 @@ def select(
         average: Weighted mean of answers.
         seed: Of the halves.
         members: Most different models.
+        guide: A smooth metric to select by in place of `score`, larger is better.
 
     Returns:
         One weight per model, adding to 1; all on the first if an ensemble does not pay.
@@ -46,16 +54,20 @@ def select(
     alone = [1.0] + [0.0] * (len(pool) - 1)
     if len(pool) < 2 or members < 2:
         return alone
-    gains = []
+    by = guide or score
+    gains, guided = [], []
     for choose, judge in halves(rows, seed):
         scores = [score(answers, choose) for answers in pool]
         single = pool[int(np.argmax(scores))]
-        joint = average(pool, _greedy(pool, choose, score, average, members))
+        joint = average(pool, _greedy(pool, choose, by, average, members))
         if np.isfinite(max(scores)):  # a half may lack a class that the metric needs
             gains.append(score(joint, judge) - score(single, judge))
-    if gain_of(gains) is None:
+            guided.append(by(joint, judge) - by(single, judge))
+    known = [gain for gain in gains if np.isfinite(gain)]
+    unharmed = guide is not None and bool(known) and np.mean(known) >= 0
+    if gain_of(gains) is None and not (unharmed and gain_of(guided) is not None):
         return alone
-    return _greedy(pool, np.arange(rows), score, average, members)
+    return _greedy(pool, np.arange(rows), by, average, members)
 
 
 def _greedy(pool: Sequence[Answers], rows: np.ndarray, score: Score, average: Average, members: int) -> list[float]:

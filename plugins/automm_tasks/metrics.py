@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Score = Callable[["Tensor", "Tensor"], "Tensor | float"]
 
 
-def _metric(answer: str, maximize: bool, score: Score) -> Metric:
+def _metric(answer: str, maximize: bool, score: Score, guide: str | None = None) -> Metric:
     """A metric of one answer, computed in double precision on the CPU; NaN if the answer is not finite."""
 
     def compute(answers: Mapping[str, Tensor], target: Tensor) -> float:
@@ -25,7 +25,7 @@ def _metric(answer: str, maximize: bool, score: Score) -> Metric:
             return math.nan
         return float(score(values, target.detach().cpu()))
 
-    return Metric(maximize, compute)
+    return Metric(maximize, compute, guide)
 
 
 def _log_loss(p: Tensor, y: Tensor) -> Tensor:
@@ -78,7 +78,9 @@ def class_metrics(reading: Mapping[str, Any]) -> dict[str, Metric]:
     def decided(name: str) -> Metric:
         score = decisions.class_score(name)
         # As float32, like the decoder reads them.
-        return _metric("probabilities", True, lambda p, y: score(p.float().numpy(), y.numpy(), dict(reading)))
+        return _metric(
+            "probabilities", True, lambda p, y: score(p.float().numpy(), y.numpy(), dict(reading)), guide="log_loss"
+        )
 
     return {
         "accuracy": decided("accuracy"),
@@ -105,7 +107,7 @@ def label_metrics(thresholds: Sequence[float]) -> dict[str, Metric]:
             # As float32, like the decoder reads them.
             return label_score(name, decisions.labels(p.float().numpy(), thresholds), y.numpy() > 0.5)
 
-        return _metric("probabilities", True, score)
+        return _metric("probabilities", True, score, guide="average_precision")
 
     scores = {name: decided(name) for name in LABEL_SCORES}
     return {

@@ -103,3 +103,17 @@ def test_model_without_a_score_is_left_out():
     weights = select([*pool, broken], ROWS, finite, present, seed=0)
     assert weights[2] == 0
     assert sum(weights) == pytest.approx(1.0)
+
+
+def test_guide_tells_apart_what_a_count_cannot():
+    """Two models that are right on the same rows, but err in opposite ways: their mean is closer to the truth."""
+    random = np.random.default_rng(0)
+    truth = np.where(random.random(ROWS) < 0.5, -1.0, 1.0)
+    noise = random.uniform(0.0, 0.9, ROWS)
+    pool = [{"number": truth + noise}, {"number": truth - noise}]
+
+    def right(answers, rows):
+        return float(np.mean((answers["number"][rows] > 0) == (truth[rows] > 0)))
+
+    assert select(pool, ROWS, right, average, seed=0) == [1.0, 0.0]
+    assert select(pool, ROWS, right, average, seed=0, guide=scored(truth)) == pytest.approx([0.5, 0.5], abs=0.1)
