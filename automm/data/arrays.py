@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,6 +75,7 @@ class ArrayStore:
         present: Whether the row has the input, bool [n].
         bad: Whether its cell could not be used, bool [n]; such a row is stored blank and is not present.
         specs: Array name → specification.
+        firsts: Positions of the rows whose arrays are stored; files that several rows name are read and stored once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,6 +83,8 @@ class ArrayStore:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
         self.specs = {name: ArraySpec(dtype, tuple(shape), pad) for name, (dtype, shape, pad) in meta["specs"].items()}
         self.rows, self.present, self.bad = (_load(folder / f"{name}.npy") for name in ("rows", "present", "bad"))
+        self._at = _load(folder / "at.npy") if (folder / "at.npy").exists() else np.arange(len(self.rows))
+        self.firsts = np.unique(self._at, return_index=True)[1]
         self.nbytes = sum(file.stat().st_size for file in folder.glob("*.npy"))
         keep = self.nbytes < IN_MEMORY
         self._values = {name: _load(folder / f"array_{name}.npy", keep) for name in self.specs}
@@ -102,7 +105,7 @@ class ArrayStore:
             shapes[:, [axis for axis, size in enumerate(self.specs[name].shape) if isinstance(size, str)]].max(1)
             for name, shapes in self._shapes.items()
         ]
-        return np.max(longest, axis=0) if longest else None
+        return np.max(longest, axis=0)[self._at] if longest else None
 
     def batch(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Some rows as batch arrays, padded to the longest of them.
@@ -113,7 +116,8 @@ class ArrayStore:
         Returns:
             Array name → [batch, …].
         """
-        return {name: self._array(name, spec, positions) for name, spec in self.specs.items()}
+        at = self._at[positions]
+        return {name: self._array(name, spec, at) for name, spec in self.specs.items()}
 
     def _array(self, name: str, spec: ArraySpec, positions: np.ndarray) -> np.ndarray:
         values = self._values[name]
@@ -192,9 +196,9 @@ class ArrayStore:
                 part.mkdir(parents=True)
                 writer = _StoreWriter(part, specs)
                 with writer:
-                    for start in range(0, len(source), CHUNK):
-                        writer.append(compute(np.arange(start, min(start + CHUNK, len(source)))))
-                writer.finish(source.rows, source.present, source.bad, [])
+                    for start in range(0, len(source.firsts), CHUNK):
+                        writer.append(compute(source.firsts[start : start + CHUNK]))
+                writer.finish(source.rows, source.present, source.bad, [], source._at)
                 _publish(part, home)
             except OSError as problem:
                 raise StorageError(f"cannot write features into {home}: {problem}") from problem
@@ -308,9 +312,16 @@ class _StoreWriter:
                 self._shapes[name].append(value.shape)
 
     def finish(
-        self, rows: np.ndarray, present: np.ndarray, bad: np.ndarray, refused: Sequence[tuple[int, str, str]]
+        self,
+        rows: np.ndarray,
+        present: np.ndarray,
+        bad: np.ndarray,
+        refused: Sequence[tuple[int, str, str]],
+        at: np.ndarray,
     ) -> None:
-        """Writes what is known of all rows; the store is complete then."""
+        """Writes what is known of all rows, and which entry each of them has; the store is complete then."""
+        if not np.array_equal(at, np.arange(len(rows))):
+            np.save(self._folder / "at.npy", at)
         for name, found in self._shapes.items():
             shape = (len(found), len(self._specs[name].shape))
             np.save(self._folder / f"shapes_{name}.npy", np.array(found, np.int64).reshape(shape))
@@ -324,24 +335,47 @@ class _StoreWriter:
 def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
     specs = cells.processor.specs()
     fixed = all(spec.fixed for spec in specs.values())
-    present, bad = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool)
-    refused: list[tuple[int, str, str]] = []
+    firsts, at = _distinct(cells)
+    stored = replace(cells, rows=cells.rows[firsts])
+    present, bad = np.zeros(len(firsts), bool), np.zeros(len(firsts), bool)
+    refused: dict[int, str] = {}
     done = 0
     where = cells.info.columns[0] if len(cells.info.columns) == 1 else cells.info.name
     writer = _StoreWriter(folder, specs)
     with writer:
-        for rows, piece, reasons in cells.chunks():
+        for rows, piece, reasons in stored.chunks():
             piece, arrays, more = _process(cells.processor, piece, fixed)
             reasons |= more
             writer.append(arrays)
             span = slice(done, done + len(rows))
             present[span] = _present(piece, len(rows))
             bad[[done + at for at in reasons]] = True
-            refused += [(done + at, where, reason) for at, reason in sorted(reasons.items())]
+            refused |= {done + position: reason for position, reason in reasons.items()}
             done += len(rows)
             if progress is not None:
-                progress(done, len(cells.rows))
-    writer.finish(cells.rows, present & ~bad, bad, refused)
+                progress(done, len(firsts))
+    refusals = [(row, where, refused[entry]) for row, entry in enumerate(at.tolist()) if entry in refused]
+    writer.finish(cells.rows, (present & ~bad)[at], bad[at], refusals, at)
+
+
+def _distinct(cells: InputCells) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the rows to process, and for every row which of these it is like: files are read once each."""
+    rows = np.arange(len(cells.rows))
+    if not cells.processor.media or len(cells.info.columns) > 1:
+        return rows, rows
+    entries: dict[Any, int] = {}
+    firsts: list[int] = []
+    at = np.empty(len(rows), np.int64)
+    row = 0
+    for _, columns in cells.table.chunks(cells.info.columns, cells.rows):
+        for cell in columns[cells.info.columns[0]]:
+            key = cell if cell is None or isinstance(cell, str | bytes) else row  # anything else stands for itself
+            if key not in entries:
+                entries[key] = len(firsts)
+                firsts.append(row)
+            at[row] = entries[key]
+            row += 1
+    return np.array(firsts, np.int64), at
 
 
 def _process(processor: Processor, cells: Any, fixed: bool) -> tuple[Any, Mapping[str, Any], dict[int, str]]:

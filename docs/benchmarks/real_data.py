@@ -24,7 +24,7 @@ SETS = {
     "fashion": ("target: season\nignore: [id]", "accuracy", 0.853),
     "av_digits": ("target: digit", "accuracy", 0.850),
     "fsdd": ("target: digit", "accuracy", 0.973),
-    "elpv": ("target: defective", "accuracy", 0.825),
+    "elpv": ("target: defective\nignore: [defect_probability]", "accuracy", 0.825),
     "magnetic_tile": ("target: defect\nmetric: macro_f1\nsplit: {group: tile_id}", "macro_f1", 0.925),
     "hymenoptera": ("target: label", "accuracy", 0.627),
     "fight_video": ("target: label\nsplit: {group: source}", "accuracy", 0.636),

@@ -332,3 +332,23 @@ def test_batches_refuse_what_does_not_fit(store):
         Batches({"w": store}, np.arange(3), 8)
     with pytest.raises(ValueError, match="weights"):
         Batches({"w": store}, None, 8, shuffle=True, weights=np.full(100, -1.0))
+
+
+def test_a_file_that_many_rows_name_is_read_once(tmp_path):
+    for name, size in (("a", 3), ("b", 5)):
+        (tmp_path / f"{name}.bin").write_bytes(b"x" * size)
+    cells = ["a.bin", "gone.bin", "b.bin", "a.bin", "", "b.bin", "gone.bin", ""]
+    table = table_of(tmp_path, ["k", "m"], [[at, cell] for at, cell in enumerate(cells)])
+    seen = []
+    store, bad = build(tmp_path, FileSize(None), table, "m", rows=np.arange(1, 8), progress=lambda *at: seen.append(at))
+    assert seen == [(4, 4)]  # gone, b, a, missing
+    assert store.batch(np.arange(7))["size"].tolist() == [0, 5, 3, 0, 5, 0, 0]
+    assert store.present.tolist() == [False, True, True, False, True, False, False]
+    assert [row for row, _, _ in bad] == [1, 6]
+    assert store.firsts.tolist() == [0, 1, 2, 3]
+    doubled = ArrayStore.derive(
+        tmp_path / "derived", store, store.specs,
+        lambda at: {"size": 2 * store.batch(at)["size"]},
+    )  # fmt: skip
+    assert doubled.batch(np.array([4, 2, 6]))["size"].tolist() == [10, 6, 0]
+    assert doubled.present.tolist() == store.present.tolist()
