@@ -26,13 +26,18 @@ def folder(tmp_path):
 
 
 def test_files_load_as_plugins_without_torch(folder):
+    components = {
+        "fusion": "mean_fusion", "encoder": "letter_bag word_lengths", "learner": "nearest_mean", "": "say_when_done",
+    }  # fmt: skip
+    files = [f"{name}.py" for listed in components.values() for name in listed.split()]
     code = (
         "import sys; from pathlib import Path; from automm.plugin.loader import load_plugins\n"
-        "r = load_plugins(files=[Path('mean_fusion.py'), Path('letter_bag.py'), Path('say_when_done.py')]).registry\n"
-        "print(r.get('fusion', 'mean_fusion').name, r.get('encoder', 'letter_bag').name, 'torch' in sys.modules)"
+        f"r = load_plugins(files=[Path(name) for name in {files}]).registry\n"
+        f"print(*(r.get(kind, name).name for kind, names in {components}.items() if kind for name in names.split()))\n"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["mean_fusion", "letter_bag", "False"]
+    assert done.stdout.split() == ["mean_fusion", "letter_bag", "word_lengths", "nearest_mean", "False"]
 
 
 def test_page_s_own_tests_pass(folder):

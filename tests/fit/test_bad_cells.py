@@ -24,13 +24,13 @@ av = pytest.importorskip("av")
 soundfile = pytest.importorskip("soundfile")
 
 RATE = 8000
-ROWS = 24
+ROWS = 20
 """Good rows of the training table."""
 COLUMNS = ["price", "colour", "note", "photo", "sound", "clip", "trace", "memo", "weight", "spare", "kind"]
 INPUTS = {"price": "tabular", "note": "text", "photo": "image", "sound": "audio", "clip": "video", "trace": "series"}
 RECIPE = """data: {train: train.csv, test: test.csv, max_bad_rows: 0.5}
 target: kind
-train: {epochs: 3, batch_size: 8}
+train: {epochs: 2, batch_size: 16}
 search: {trials: 1, baselines: false, ensemble: false}
 """
 NAMED = """inputs: {memo: text, weight: number, "*": }
@@ -174,7 +174,7 @@ def workshop(tmp_path_factory):
         bad.append(row)
     rows = [row for pair in zip_longest(good, bad) for row in pair if row is not None]
     save(folder / "train.csv", [COLUMNS, *rows])
-    tested = [good_row(folder, 200 + at, random) for at in range(6)]
+    tested = [good_row(folder, 200 + at, random) for at in range(4)]
     for row in tested:
         for column, cell in {"photo": "", "memo": "some words", "weight": "3.5", "spare": "17"}.items():
             row[COLUMNS.index(column)] = cell
@@ -229,8 +229,8 @@ def test_bad_files_are_refused_and_no_row_is_shifted(fitted):
     assert [line["row"] for line in lines] == list(range(1, ROWS + len(REFUSED) + 1))
     given = rows_of(folder / "train.csv")
     good = [line for line in lines if line["row"] not in REFUSED]
-    backwards = predicted(out, [given[line["row"] - 1] for line in reversed(good)])
-    assert [line["probability_worn"] for line in good] == pytest.approx(backwards[::-1].tolist(), abs=1e-4)
+    backwards = predicted(out, [given[line["row"] - 1] for line in reversed(good[::2])])
+    assert [line["probability_worn"] for line in good[::2]] == pytest.approx(backwards[::-1].tolist(), abs=1e-4)
     assert {line["error"] for line in good} == {None}
     for number, (column, reason) in REFUSED.items():
         line = lines[number - 1]
@@ -242,7 +242,7 @@ def test_bad_files_are_refused_and_no_row_is_shifted(fitted):
 def test_columns_that_only_training_or_only_test_rows_have(fitted):
     _, out = fitted
     found = summary(out)
-    assert found["rows"]["test"] == 6
+    assert found["rows"]["test"] == 4
     assert found["bad_rows"] == len(REFUSED)  # none of them in test.csv
     assert 0 <= found["test"]["accuracy"] <= 1
     assert np.isfinite(found["test"]["log_loss"])
@@ -260,7 +260,7 @@ def test_column_that_is_empty_in_training_is_left_out_unless_named(fitted):
 
 def test_modality_that_no_row_has_when_predicting(fitted):
     folder, out = fitted
-    rows = [row for at, row in enumerate(rows_of(folder / "train.csv"), 1) if at not in REFUSED][-4:]
+    rows = [row for at, row in enumerate(rows_of(folder / "train.csv"), 1) if at not in REFUSED][-2:]
     for column in INPUTS:
         gone = ("price", "colour") if column == "price" else (column,)
         blank = predicted(out, [{**row, **dict.fromkeys(gone, "")} for row in rows])
