@@ -126,8 +126,8 @@ import pytest
         ),
         (
             "model: {encoders: {words: {name: bag, adapt: last_0}}}",
-            "3:39 model.encoders.words.adapt: Which parameters are trained: `none` (frozen), `last_N` (the last N layers) "
-            'or `full`, got "last_0"',
+            "3:39 model.encoders.words.adapt: What is trained: `none`, `last_N` (the last N layers), `lora` (adapters; "
+            '`lora_R`: of rank R) or `full`, got "last_0"',
         ),
         (
             "model: {encoders: {words: {name: bag, kernels: [3, a]}}}",
