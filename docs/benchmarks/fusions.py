@@ -70,6 +70,9 @@ def results(jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
 def plan(problem: Problem, fusions: list[str] | None, seeds: int) -> list[Job]:
     """The trials of a set, after its descriptors are computed; None: all fusions."""
     bench, start = open_bench(problem), time.perf_counter()
+    fusions = fusions or [choice.name for choice in bench.plan.candidates.fusion]
+    for name in fusions:
+        default(bench, name)  # an unknown one is refused before anything is computed
     for part in bench.parts:
         bench.view(part, default(bench))
     rows = ", ".join(f"{count:,} {part}" for part, count in bench.plan.rows.items())
@@ -77,8 +80,7 @@ def plan(problem: Problem, fusions: list[str] | None, seeds: int) -> list[Job]:
     for name, reason in bench.plan.left_out.items():
         if name.startswith("fusion "):
             print(f"{problem.name}: {name} is left out: {reason}", file=sys.stderr)
-    names = [f"{modality} {ALONE}" for modality in bench.plan.modalities()]
-    names += fusions or [choice.name for choice in bench.plan.candidates.fusion]
+    names = [*(f"{modality} {ALONE}" for modality in bench.plan.modalities()), *fusions]
     return [Job(problem, what, seed) for seed in range(seeds) for what in names]
 
 

@@ -112,6 +112,8 @@ def test_missing(script, data, tmp_path):
     assert table.count("commonest class |  | 0.250 |") == 2
 
 
-def test_unknown_fusion(script, data, tmp_path):
+@pytest.mark.parametrize("name", ["fusions.py", "missing.py"])
+def test_unknown_fusion(name, script, data, tmp_path):
+    sets = ["--sets", "av_digits"] if name == "fusions.py" else []
     with pytest.raises(SystemExit, match=r"no fusion 'conkat' \(there are: hybrid, "):
-        script("missing.py", data, "--fusions", "conkat", "--out", tmp_path)
+        script(name, data, *sets, "--fusions", "conkat", "--out", tmp_path)
