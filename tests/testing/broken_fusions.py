@@ -236,3 +236,19 @@ class Branching(Sound):
 
     def finish(self, joint):
         return joint if joint.sum() > 0 else -joint
+
+
+@breaks("decisions_add_up", "weights must add to 1")
+class Unequal(Sound):
+    """Two decisions, of which both count fully."""
+
+    def __init__(self, config, widths):
+        super().__init__(config, widths)
+        self.decisions = 2
+
+    def forward(self, inputs):
+        joint = super().forward(inputs)
+        return Features(joint.tokens.repeat(1, 2, 1), joint.mask.repeat(1, 2))
+
+    def weigh(self, joint):
+        return joint.mask.float()

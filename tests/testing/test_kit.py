@@ -5,6 +5,7 @@ import pytest
 from broken import BROKEN
 from broken_encoders import SoundEncoder, toy_examples
 from broken_fusions import Sound
+from broken_learners import SoundLearner
 from broken_losses import SoundLoss
 from needs_torch import Eager
 
@@ -36,7 +37,7 @@ def test_every_check_is_proven_to_fail():
     assert {pair for pair in missing if pair[1] not in declared} == set()
 
 
-@pytest.mark.parametrize("cls", [Sound, SoundEncoder, SoundLoss])
+@pytest.mark.parametrize("cls", [Sound, SoundEncoder, SoundLearner, SoundLoss])
 def test_a_sound_component_passes(cls):
     for check in kit(cls):
         if check.name != "exports_a_graph":  # slow; the built-in components show it
