@@ -212,24 +212,28 @@ USERS, ITEMS = 400, 60
 
 
 class Film(NamedTuple):
-    """An item: its genre, which only plot and poster show, and its mean rating by all users."""
+    """An item: its genre, which the poster shows too, and what the catalogue says of it."""
 
     genre: str
     plot: str
-    rating: float
+    praised: bool
 
 
 @cache
 def film(item: int) -> Film:
     """The item of a number."""
     facts = member("film", item)
-    genre = one_of(facts, *GENRES)
-    plot = f"{one_of(facts, *PLOTS[genre])}, {one_of(facts, 'while the town sleeps', 'again', 'at last')}."
-    return Film(genre, plot, round(float(facts.uniform(2, 5)), 1))
+    genre, praised = one_of(facts, *GENRES), bool(facts.random() < 0.5)
+    opening = one_of(
+        facts, *(("Award-winning:", "From the makers of a hit:") if praised else ("New:", "A first film:"))
+    )
+    return Film(
+        genre, f"{opening} {one_of(facts, *PLOTS[genre])} {one_of(facts, 'at night', 'again', 'at last')}.", praised
+    )
 
 
 def recommendation(random: Random, number: int, folder: Path) -> Row:
-    """Users like films of the genre that they watched most, and films that everybody likes."""
+    """Users like films of the genre that they watched most, and films that critics praised."""
     shown = datetime(2025, 3, 1) + timedelta(hours=number)
     pair = user_and_item(random, int(random.integers(USERS)), int(random.integers(ITEMS)), folder)
     return {"shown_at": shown.isoformat(sep=" ", timespec="minutes"), **pair}
@@ -244,7 +248,7 @@ def user_and_item(random: Random, user: int, item: int, folder: Path) -> Row:
     """The columns of a user and of an item, and whether the user liked it."""
     facts = member("user", user)
     taste = one_of(facts, *GENRES)
-    genre, plot, rating = film(item)
+    genre, plot, praised = film(item)
     poster = f"posters/{item:03}.png"
     if not (folder / poster).exists():
         square = media.shape(member("poster", item), "square", media.COLOURS[GENRES[genre]], side=32)
@@ -253,13 +257,12 @@ def user_and_item(random: Random, user: int, item: int, folder: Path) -> Row:
     return {
         "user": f"U{user:03}",
         "age": int(facts.integers(16, 80)),
-        "favourite_genre": taste if facts.random() < 0.8 else "",
         "watched": "|".join(f"film{at}" for at in facts.permutation(watched)),
         "item": f"film{item}",
         "plot": plot,
         "poster": poster,
-        "rating": rating,
-        "liked": yes(random.random() < 0.05 + 0.55 * (genre == taste) + 0.35 * (rating > 3.5)),
+        "watched_of_genre": sum(film(int(at)).genre == genre for at in watched),
+        "liked": yes(random.random() < 0.05 + 0.55 * (genre == taste) + 0.35 * praised),
     }
 
 
