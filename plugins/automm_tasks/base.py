@@ -66,7 +66,7 @@ def refuse(reasons: Mapping[int, str]) -> None:
 
 def missing(column: str) -> str:
     """Why a row without a target cannot be used."""
-    return f"target {column!r} is empty"
+    return f"target {column!r} is empty (none, nan, n/a and the like count as empty)"
 
 
 def shown(cell: Any) -> str:

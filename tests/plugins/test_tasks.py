@@ -85,21 +85,27 @@ def test_bad_rows_are_named():
     with pytest.raises(BadCells) as caught:
         task(Classification, ["a", "b"]).encode({"y": ["a", None, "c", "b"]})
     assert caught.value.reasons == {
-        1: "target 'y' is empty",
+        1: "target 'y' is empty (none, nan, n/a and the like count as empty)",
         2: "target 'y': the class 'c' is not among the training rows' classes",
     }
     with pytest.raises(BadCells) as caught:
         task(Regression, [1, 2]).encode({"y": ["4", "n/a", "four"]})
-    assert caught.value.reasons == {1: "target 'y' is empty", 2: "target 'y': 'four' is not a number"}
+    assert caught.value.reasons == {
+        1: "target 'y' is empty (none, nan, n/a and the like count as empty)",
+        2: "target 'y': 'four' is not a number",
+    }
     with pytest.raises(BadCells) as caught:
         task(Multilabel, ["a|b", "b"]).encode({"y": ["a", "a|z", ""]})
     assert caught.value.reasons == {
         1: "target 'y': the label 'z' is not among the training rows' labels",
-        2: "target 'y' is empty",
+        2: "target 'y' is empty (none, nan, n/a and the like count as empty)",
     }
     with pytest.raises(BadCells) as caught:
         task(Multilabel, {"p": [0, 1], "q": [1, 0]}).encode({"p": [0, None], "q": ["x", 1]})
-    assert caught.value.reasons == {0: "target 'q': 'x' is not 0 or 1", 1: "target 'p' is empty"}
+    assert caught.value.reasons == {
+        0: "target 'q': 'x' is not 0 or 1",
+        1: "target 'p' is empty (none, nan, n/a and the like count as empty)",
+    }
 
 
 # Multilabel: coding
