@@ -20,7 +20,7 @@ class LowRank(VectorFusion):
     vector holds every product of features of different inputs. An MLP follows.
     """
 
-    preference = 0.2
+    preference = 0.7
 
     class Config(VectorFusion.Config):
         """Settings of low-rank fusion."""
