@@ -96,7 +96,8 @@ class Lightgbm(Learner):
         parameters = {
             "objective": objective[self.target.kind], "learning_rate": c.learning_rate, "num_leaves": c.leaves,
             "min_data_in_leaf": c.min_rows, "feature_fraction": c.column_share * min(1.0, MANY / width),
-            "bagging_fraction": c.row_share, "bagging_freq": 1, "lambda_l2": c.l2, "seed": 0, "deterministic": True, "force_row_wise": True,
+            "bagging_fraction": c.row_share, "bagging_freq": 1, "lambda_l2": c.l2, "seed": 0,
+            "deterministic": True, "force_row_wise": True,
             "verbosity": -1, "max_bin": 255 if width <= MANY else 63, "num_threads": torch.get_num_threads(),
         }  # fmt: skip
         if self._scores > 1:

@@ -168,6 +168,7 @@ RIFF = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00"
         (encode(tone(seconds=3)), "3 seconds is over the limit of 2"),
         (encode(tone(seconds=2), subtype="DOUBLE"), "over the limit of 200,000"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "sound",  # a WAV file holds the time it was written at
 )
 def test_refuses_bad_sounds(data, says):
     with pytest.raises(BadCell, match=says):
