@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
-from automm.core.checkpoints import find_checkpoint, read_checkpoint_json
+from automm.core.checkpoints import find_checkpoint, has_weights, read_checkpoint_json
 from automm.core.component import Component, ModuleComponent
 from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
@@ -19,7 +19,7 @@ from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph,
 from automm.core.lazy import LazyModule
 from automm.core.learner import Learner, Rows
 from automm.core.processor import BadCell, BadCells, Processor, read_media
-from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo
+from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo, claim_files
 from automm.core.vectors import VectorEncoder
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
 from automm.plugin.hookspecs import hookimpl
@@ -75,12 +75,14 @@ __all__ = [
     "VectorEncoder",
     "VerificationError",
     "as_text",
+    "claim_files",
     "collate",
     "find_checkpoint",
     "find_component",
     "find_operation",
     "gain_of",
     "halves",
+    "has_weights",
     "hookimpl",
     "is_null",
     "nn",

@@ -42,7 +42,7 @@ def choose(run: Run) -> dict[str, Any]:
         "members": [[best["name"], 1.0, best["resolved"]]],
     }
     if run.recipe.search is not None and run.recipe.search.ensemble:
-        winner = _ensemble(run, best) or winner
+        winner = _ensemble(run, best)
     winner["decision"], winner["metrics"] = decide(run, winner["members"])
     winner["imbalance"] = compare_remedies(run)
     winner["single"] = _single(run)
@@ -102,8 +102,8 @@ def _varied(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
-    """An ensemble of the best trials and baselines, None if it does not pay."""
+def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any]:
+    """An ensemble of the best trials and baselines, or the one that does without others."""
     import torch
 
     from automm.train.module import measure
@@ -131,11 +131,9 @@ def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any] | None:
     answers = [answers for _, answers in pool]
     weights = select(answers, len(target), scorer(metric), task.average, run.plan.seed, _members(run), guide)
     chosen = [(pool[at][0], weight) for at, weight in enumerate(weights) if weight > 0]
-    if len(chosen) < 2:
-        return None
     metrics = measure(task, task.average([pool[at][1] for at in range(len(weights))], weights), target)
     return {
-        "name": "ensemble",
+        "name": "ensemble" if len(chosen) > 1 else chosen[0][0]["name"],
         "value": metrics[run.plan.metric],
         "metrics": metrics,
         "members": [[report["name"], weight, report["resolved"]] for report, weight in chosen],

@@ -50,6 +50,7 @@ def _from_hub(checkpoint: str, name: str, files: Sequence[str]) -> Path:
         raise MissingExtraError("pretrained models need transformers: pip install 'automm[train]'") from None
     repository, _, revision = name.partition("@")
     wanted: dict[str, Any] = {"repo_id": repository, "revision": revision or None, "allow_patterns": list(files)}
+    wanted["ignore_patterns"] = ["*/*"]  # the same weights in other formats, mostly
     try:
         cached = Path(snapshot_download(local_files_only=True, **wanted))
         if (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
@@ -94,3 +95,18 @@ def read_checkpoint_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: not a JSON object")
     return content
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a checkpoint's folder holds weights; without any a model could only start from random ones.
+
+    Raises:
+        DataError: If there are weights, but not as safetensors.
+    """
+    if any(folder.glob("*.safetensors")):
+        return True
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise DataError(
+            f"checkpoint {folder}: only safetensors weights are read; save the model with safetensors first"
+        )
+    return False

@@ -36,7 +36,7 @@ def select(
     Selecting on the rows that also judge would always favour an ensemble. So the gain is measured on halves: models are
     selected on one half and judged on the other, several times; an ensemble is kept only if it wins there on average by
     more than the standard error of that gain. With a guide it is enough that the guide wins so clearly and the metric
-    does not lose: a count of right rows is too coarse to tell similar models apart.
+    does not lose by more than its spread: a count of right rows is too coarse to tell similar models apart.
 
     Args:
         pool: Each model's answers on the same rows, the best model first.
@@ -48,7 +48,7 @@ def select(
         guide: A smooth metric to select by in place of `score`, larger is better.
 
     Returns:
-        One weight per model, adding to 1; all on the first if an ensemble does not pay.
+        One weight per model, adding to 1; all on the first if nothing else pays. With a guide it may be all on another.
     """
     pool = pool[:POOL]
     alone = [1.0] + [0.0] * (len(pool) - 1)
@@ -63,9 +63,8 @@ def select(
         if np.isfinite(max(scores)):  # a half may lack a class that the metric needs
             gains.append(score(joint, judge) - score(single, judge))
             guided.append(by(joint, judge) - by(single, judge))
-    known = [gain for gain in gains if np.isfinite(gain)]
-    unharmed = guide is not None and bool(known) and np.mean(known) >= 0
-    if gain_of(gains) is None and not (unharmed and gain_of(guided) is not None):
+    unharmed = len(gains) > 1 and np.mean(gains) >= -np.std(gains)
+    if gain_of(gains) is None and (guide is None or not unharmed or gain_of(guided) is None):
         return alone
     return _greedy(pool, np.arange(rows), by, average, members)
 

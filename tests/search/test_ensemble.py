@@ -117,3 +117,19 @@ def test_guide_tells_apart_what_a_count_cannot():
 
     assert select(pool, ROWS, right, average, seed=0) == [1.0, 0.0]
     assert select(pool, ROWS, right, average, seed=0, guide=scored(truth)) == pytest.approx([0.5, 0.5], abs=0.1)
+
+
+def test_guide_may_prefer_another_single_model():
+    """The first is right on one row more by luck; the second knows better how sure it is."""
+    random = np.random.default_rng(1)
+    truth = np.where(random.random(ROWS) < 0.5, -1.0, 1.0)
+    close = truth + random.normal(0, 0.5, ROWS)
+    wild = 4 * close
+    wild[np.argmax(close * truth < 0)] *= -1
+
+    def right(answers, rows):
+        return float(np.mean((answers["number"][rows] > 0) == (truth[rows] > 0)))
+
+    pool = [{"number": wild}, {"number": close}]
+    assert right(pool[0], np.arange(ROWS)) > right(pool[1], np.arange(ROWS))
+    assert select(pool, ROWS, right, average, seed=0, guide=scored(truth)) == [0.0, 1.0]
