@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality
+from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality, claim_files
 
 EXTENSIONS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".wma"}
@@ -36,11 +36,7 @@ class Audio(Modality):
         """Claims columns whose cells end like sound files, or hold bytes that begin like one."""
         if column.sample and all(looks_like_sound(cell) for cell in column.sample):
             return Claim(0.97, "the cells hold sound files")
-        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
-        if share < 0.5:
-            return None
-        reason = f"{share:.0%} of the cells end like sound files, {column.exists_share:.0%} name an existing file"
-        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)
+        return claim_files(column, EXTENSIONS, "sound")
 
     @classmethod
     def examples(cls, count: int, seed: int) -> Examples:

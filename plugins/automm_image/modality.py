@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality
+from automm.api import Claim, ColumnProfile, Examples, InputInfo, Modality, claim_files
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".dcm"})
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
@@ -34,11 +34,7 @@ class Image(Modality):
         """Claims columns whose cells end like picture files, or hold bytes that begin like one."""
         if column.sample and all(looks_like_picture(cell) for cell in column.sample):
             return Claim(0.97, "the cells hold picture files")
-        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
-        if share < 0.5:
-            return None
-        reason = f"{share:.0%} of the cells end like picture files, {column.exists_share:.0%} name an existing file"
-        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)
+        return claim_files(column, EXTENSIONS, "picture")
 
     @classmethod
     def examples(cls, count: int, seed: int) -> Examples:

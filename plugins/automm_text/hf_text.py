@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from automm.api import ADAPT, Context, Encoder, Features, InputInfo, PluginError, Processor, RecipePath, nn, torch
+from automm.api import (
+    ADAPT,
+    Context,
+    Encoder,
+    Features,
+    InputInfo,
+    PluginError,
+    Processor,
+    RecipePath,
+    find_checkpoint,
+    has_weights,
+    nn,
+    read_checkpoint_json,
+    torch,
+)
 from automm_text.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -54,7 +68,7 @@ class HfText(Encoder):
         """True unless the checkpoint is a local folder without weights."""
         from automm_text import checkpoint
 
-        return checkpoint.has_weights(checkpoint.locate(config.checkpoint))
+        return has_weights(find_checkpoint(config.checkpoint, checkpoint.FILES))
 
     @classmethod
     def processor(cls, config: Any, info: InputInfo) -> Processor:
@@ -64,8 +78,8 @@ class HfText(Encoder):
         from automm_text import checkpoint
 
         del info
-        folder = checkpoint.locate(config.checkpoint)
-        model = checkpoint.read_config(folder)
+        folder = find_checkpoint(config.checkpoint, checkpoint.FILES)
+        model = read_checkpoint_json(folder / "config.json")
         state = {"tokenizer": checkpoint.tokenizer_json(folder)}
         length = min(config.max_length, checkpoint.most_tokens(model) or config.max_length)
         fields: dict[str, Any] = {"max_length": length, "pad_id": int(model.get("pad_token_id") or 0)}
@@ -89,7 +103,7 @@ class HfText(Encoder):
         from automm_text import checkpoint
 
         super().__init__(config, processor)
-        self.model = checkpoint.load_model(checkpoint.locate(config.checkpoint))
+        self.model = checkpoint.load_model(find_checkpoint(config.checkpoint, checkpoint.FILES))
         width = self.model.config.hidden_size
         self.attention = nn.Linear(width, 1) if config.pooling == "attention" else None
         self.project = nn.Linear(width, config.width) if config.width else None

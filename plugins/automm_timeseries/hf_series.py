@@ -7,7 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from automm.api import ADAPT, Context, Encoder, Features, InputInfo, Processor, RecipePath, Tune, nn, torch
+from automm.api import (
+    ADAPT,
+    Context,
+    Encoder,
+    Features,
+    InputInfo,
+    Processor,
+    RecipePath,
+    Tune,
+    find_checkpoint,
+    has_weights,
+    nn,
+    torch,
+)
 from automm_timeseries.values import Values
 
 
@@ -50,9 +63,7 @@ class HfSeries(Encoder):
     @classmethod
     def pretrained(cls, config: Any) -> bool:
         """True unless the checkpoint is a local folder without weights."""
-        from automm_timeseries import checkpoint
-
-        return checkpoint.has_weights(checkpoint.locate(config.checkpoint))
+        return has_weights(find_checkpoint(config.checkpoint))
 
     @classmethod
     def extracts(cls, config: Any) -> bool:
@@ -65,7 +76,7 @@ class HfSeries(Encoder):
         from automm_timeseries import checkpoint
 
         del info
-        length = checkpoint.context_length(checkpoint.locate(config.checkpoint))
+        length = checkpoint.context_length(find_checkpoint(config.checkpoint))
         fields = {name: getattr(config, name) for name in ("longer", "clock", "timing")}
         return Values(Values.Config(max_length=length, **fields))
 
@@ -75,7 +86,7 @@ class HfSeries(Encoder):
         super().__init__(config, processor)
         channels = processor.specs()["values"].shape[1]
         assert isinstance(channels, int)
-        self.model = checkpoint.load_model(checkpoint.locate(config.checkpoint), channels)
+        self.model = checkpoint.load_model(find_checkpoint(config.checkpoint), channels)
         self.context = self.model.config.context_length
         size = channels * self.model.config.d_model + 8 * channels + 1
         self.project = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(size, config.width))

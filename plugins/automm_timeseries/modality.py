@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automm.api import BadCell, Claim, ColumnProfile, Examples, InputInfo, Modality, parse_number
+from automm.api import BadCell, Claim, ColumnProfile, Examples, InputInfo, Modality, claim_files, parse_number
 from automm_timeseries.read import Bounds, read_cell
 
 EXTENSIONS = frozenset({".npy", ".csv", ".tsv", ".parquet", ".json"})
@@ -25,11 +25,7 @@ class Series(Modality):
         """Claims columns of existing .npy, .csv, .tsv, .parquet or .json files, and of lists of numbers."""
         if column.list_share >= 0.5 and any(_readable(cell) for cell in column.sample):
             return Claim(0.9 * column.list_share, f"{column.list_share:.0%} of the cells are lists of numbers")
-        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
-        if share < 0.5:
-            return None
-        reason = f"{share:.0%} of the cells end like series files, {column.exists_share:.0%} name an existing file"
-        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)
+        return claim_files(column, EXTENSIONS, "series")
 
     @classmethod
     def claim_family(cls, prefix: str, columns: Sequence[ColumnProfile]) -> Claim | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from automm.api import Claim, ColumnProfile, Examples, InputInfo, MissingExtraError, Modality
+from automm.api import Claim, ColumnProfile, Examples, InputInfo, MissingExtraError, Modality, claim_files
 
 EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".flv", ".wmv", ".ogv", ".3gp"}
@@ -45,11 +45,7 @@ class Video(Modality):
         """Claims columns whose cells end like video files, or hold bytes that begin like one."""
         if column.sample and all(looks_like_video(cell) for cell in column.sample):
             return Claim(0.97, "the cells hold video files")
-        share = sum(part for extension, part in column.extensions.items() if extension in EXTENSIONS)
-        if share < 0.5:
-            return None
-        reason = f"{share:.0%} of the cells end like video files, {column.exists_share:.0%} name an existing file"
-        return Claim(0.95 * share if column.exists_share >= 0.5 else 0.6 * share, reason)
+        return claim_files(column, EXTENSIONS, "video")
 
     @classmethod
     def examples(cls, count: int, seed: int) -> Examples:

@@ -7,13 +7,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from automm_text import checkpoint
 from automm_text.hf_text import HfText
 from automm_text.tokens import Tokens
 from text_onnx import assert_agrees, export
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from automm.api import BadCells, Context, PluginError
+from automm.api import BadCells, Context, DataError, PluginError, find_checkpoint
 from automm.model.assemble import adapt
 from automm.model.lora import merge_adapters
 
@@ -258,14 +257,14 @@ def test_a_folder_without_weights_starts_from_random_ones(folders, tmp_path):
 
 def test_problems_of_a_checkpoint_are_told_in_one_line(folders, tmp_path):
     def fails(match, **config):
-        with pytest.raises(PluginError, match=match):
+        with pytest.raises((DataError, PluginError), match=match):
             build(config.pop("path", tmp_path), **config)
 
     fails("no such folder", path="./nowhere")
     fails("no such folder", path="/no/where/at/all")
-    fails("holds no config.json")
+    fails("the folder has no config.json")
     (tmp_path / "config.json").write_text("{")
-    fails("config.json cannot be read")
+    fails("config.json: not valid JSON")
     (tmp_path / "config.json").write_bytes((folders("bert") / "config.json").read_bytes())
     fails("neither a tokenizer.json nor a vocabulary")
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -304,8 +303,8 @@ def test_a_hub_name_fails_at_once_without_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")
     for name in ("someone/some-model", "hf://someone/some-model@main"):
         start = time.perf_counter()
-        with pytest.raises(PluginError, match=r"hub\.invalid cannot be reached"):
-            checkpoint.locate(name)
+        with pytest.raises(DataError, match=r"hub\.invalid cannot be reached"):
+            find_checkpoint(name)
         assert time.perf_counter() - start < 8
 
 
