@@ -20,8 +20,8 @@ def _make(subject: Subject, seed: int = 0) -> Any:
 
 
 def _arrays(subject: Subject, cells: Any = None) -> dict[str, Tensor]:
-    found = subject.processor(subject.examples().cells if cells is None else cells)
-    return {name: torch.from_numpy(array) for name, array in found.items()}
+    found = subject.arrays if cells is None else subject.processor(cells)
+    return {name: torch.from_numpy(array.copy()) for name, array in found.items()}
 
 
 def gives_its_width(subject: Subject) -> None:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from automm.core.component import Component
 from automm.core.config import Config
 from automm.core.kinds import Examples
@@ -40,6 +42,7 @@ class Subject:
         self.cls: Any = cls
         self._fields = fields
         self._examples = examples
+        self._made: dict[tuple[int, int], Examples] = {}
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -63,7 +66,12 @@ class Subject:
         return [self.cls.Config(**{**self.fields, **point}) for point in points]
 
     def examples(self, count: int = ROWS, seed: int = 0) -> Examples:
-        """Example cells of an encoder."""
+        """Example cells of an encoder, made once."""
+        if (count, seed) not in self._made:
+            self._made[count, seed] = self._examples_of(count, seed)
+        return self._made[count, seed]
+
+    def _examples_of(self, count: int, seed: int) -> Examples:
         if self._examples is not None:
             return self._examples(count, seed)
         modality = installed().get("modality", self.cls.modality)
@@ -80,6 +88,11 @@ class Subject:
         made: Processor = self.cls.processor(self.config, examples.info)
         made.fit([examples.cells])
         return made
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the processor makes of the examples."""
+        return self.processor(self.examples().cells)
 
 
 def take(cells: Any, rows: Sequence[int]) -> Any:
