@@ -18,6 +18,7 @@ from automm.core.halves import gain_of, halves
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
 from automm.core.learner import Learner, Rows
+from automm.core.pretrained import PretrainedEncoder, load_checkpoint
 from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo, claim_files
 from automm.core.vectors import VectorEncoder
@@ -66,6 +67,7 @@ __all__ = [
     "Modality",
     "ModuleComponent",
     "PluginError",
+    "PretrainedEncoder",
     "Processor",
     "RecipePath",
     "Rows",
@@ -85,6 +87,7 @@ __all__ = [
     "has_weights",
     "hookimpl",
     "is_null",
+    "load_checkpoint",
     "nn",
     "parse_boolean",
     "parse_date",

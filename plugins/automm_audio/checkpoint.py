@@ -78,27 +78,3 @@ def _receptive_field(kernels: list[int], strides: list[int]) -> int:
         size += (kernel - 1) * step
         step *= stride
     return size
-
-
-def load_model(folder: Path, name: str) -> Any:
-    """The model in 32 bit, without anything that changes its states at random but dropout.
-
-    Raises:
-        DataError: If its weights are missing, damaged, or no safetensors.
-    """
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model: Any = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    return model

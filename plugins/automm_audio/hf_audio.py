@@ -9,21 +9,21 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
     DataError,
-    Encoder,
     Features,
     InputInfo,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     Tune,
     find_checkpoint,
+    load_checkpoint,
     nn,
     torch,
 )
 
 
-class HfAudio(Encoder):
+class HfAudio(PretrainedEncoder):
     """An encoder of sound of transformers: Wav2Vec2, HuBERT, WavLM, Whisper's encoder, AST.
 
     The checkpoint is a local folder or a name of the hub; code in it is never run, and only safetensors are read. What
@@ -34,7 +34,7 @@ class HfAudio(Encoder):
     modality = "audio"
     preference = 2.0
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """The checkpoint and what is taken from it."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -48,18 +48,6 @@ class HfAudio(Encoder):
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
     @classmethod
-    def unsuited(cls, context: Context, config: Config) -> str | None:
-        """Needs a checkpoint."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
-
-    @classmethod
-    def pretrained(cls, config: Config) -> bool:
-        """Always."""
-        del config
-        return True
-
-    @classmethod
     def processor(cls, config: Config, info: InputInfo) -> Processor:
         """Sounds as the checkpoint's `preprocessor_config.json` asks."""
         del info
@@ -67,17 +55,12 @@ class HfAudio(Encoder):
 
         return make_processor(find_checkpoint(config.checkpoint), config.max_seconds)
 
-    @classmethod
-    def extracts(cls, config: Config) -> bool:
-        """Whether the checkpoint stays as it is."""
-        return config.adapt == "none"
-
     def __init__(self, config: Config, processor: Processor) -> None:
         super().__init__(config, processor)
         from automm_audio import checkpoint, towers
 
         folder = find_checkpoint(config.checkpoint)
-        kind, model = checkpoint.model_type(folder), checkpoint.load_model(folder, config.checkpoint)
+        kind, model = checkpoint.model_type(folder), load_checkpoint(folder, config.checkpoint)
         self.class_tokens = 0
         if kind in checkpoint.WAVE:
             self.tower: nn.Module = towers.WaveTower(model)
@@ -86,8 +69,7 @@ class HfAudio(Encoder):
         else:
             self.tower = towers.AstTower(model, -processor.config.mean / processor.config.scale)
             self.class_tokens = 2
-        self.width = self.tower.width
-        self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else None
+        self.add_head(self.tower.width, attention=config.pooling == "attention")
         try:
             self.extract({name: torch.from_numpy(array[None]) for name, array in processor.blank().items()})
         except (ValueError, RuntimeError, TypeError) as problem:
@@ -101,19 +83,7 @@ class HfAudio(Encoder):
         states = Features(states.tokens[:, self.class_tokens :], states.mask[:, self.class_tokens :])
         return Features.vector(states.mean()) if self.config.pooling in ("mean", "cls") else states
 
-    def complete(self, features: Features) -> Features:
-        """Learned attention over the states, if that is the pooling."""
-        if self.attention is None:
-            return features
-        # Finite, so that a graph in half precision stays free of NaN.
-        scores = self.attention(features.tokens)[..., 0].masked_fill(~features.mask, -1e4)
-        return Features.vector((scores.softmax(1)[..., None] * features.tokens).sum(1))
-
     def layers(self) -> list[nn.Module]:
         """The checkpoint's layers; the attention over its states belongs to the last."""
-        layers = self.tower.layers()
-        return layers if self.attention is None else [*layers[:-1], nn.ModuleList([layers[-1], self.attention])]
-
-    def fresh(self) -> list[nn.Module]:
-        """The attention over the states."""
-        return [] if self.attention is None else [self.attention]
+        *early, last = self.tower.layers()
+        return [*early, nn.ModuleList([last, *self.fresh()])]

@@ -10,21 +10,21 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
     DataError,
-    Encoder,
     Features,
     InputInfo,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     find_checkpoint,
+    load_checkpoint,
     nn,
     read_checkpoint_json,
     torch,
 )
 from automm_image.checkpoint import read_preparation
 from automm_image.pixels import Pixels
-from automm_image.pretrained import drop_unused, load, split_layers
+from automm_image.pretrained import drop_unused, split_layers
 
 if TYPE_CHECKING:
     from automm_text.tokens import Tokens
@@ -33,12 +33,12 @@ FAMILIES = {"clip": 77, "siglip": 64}
 """Model type → positions of its text tower, unless its config.json says otherwise."""
 
 
-class ClipEncoder(Encoder, abstract=True):
+class ClipEncoder(PretrainedEncoder, abstract=True):
     """What both towers share."""
 
     preference = 0.5
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """The checkpoint that holds both towers."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -46,27 +46,10 @@ class ClipEncoder(Encoder, abstract=True):
         adapt: Annotated[str, Field(pattern=ADAPT)] = "none"
         """Which parameters are trained; a tower that is trained alone leaves the space that both share."""
 
-    @classmethod
-    def unsuited(cls, context: Context, config: Config) -> str | None:
-        """Needs a checkpoint."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
-
-    @classmethod
-    def pretrained(cls, config: Config) -> bool:
-        """Always."""
-        del config
-        return True
-
-    @classmethod
-    def extracts(cls, config: Config) -> bool:
-        """Under `adapt: none` nothing is trained."""
-        return config.adapt == "none"
-
     def _take(self, part: str) -> None:
         """Loads one tower, "vision" or "text", and its projection (SigLIP's is the tower's last layer)."""
         name = self.config.checkpoint
-        model = load(find_checkpoint(name), name)
+        model = load_checkpoint(find_checkpoint(name), name)
         if not hasattr(model, "vision_model") or not hasattr(model, "text_model"):
             raise DataError(f"checkpoint {name} is a {model.config.model_type}, not a CLIP or SigLIP with two towers")
         projection = {"vision": "visual_projection", "text": "text_projection"}[part]
@@ -78,11 +61,7 @@ class ClipEncoder(Encoder, abstract=True):
         with torch.enable_grad():
             tokens = self.extract(arrays).tokens
             drop_unused(self.tower, tokens)
-        self.width = tokens.shape[2]
-
-    def complete(self, features: Features) -> Features:
-        """Nothing is added: the embedding stays where the other tower's are."""
-        return features
+        self.add_head(tokens.shape[2])  # of nothing: the embedding stays where the other tower's are
 
     def layers(self) -> list[nn.Module]:
         """Embeddings, then every block; the projection belongs to the last one."""

@@ -9,24 +9,24 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
     DataError,
-    Encoder,
     Features,
     InputInfo,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     Tune,
     find_checkpoint,
+    load_checkpoint,
     nn,
     torch,
 )
 from automm_image.checkpoint import read_preparation
 from automm_image.pixels import Pixels
-from automm_image.pretrained import drop_unused, load, split_layers, vision_part
+from automm_image.pretrained import drop_unused, split_layers, vision_part
 
 
-class HfImage(Encoder):
+class HfImage(PretrainedEncoder):
     """A vision encoder of transformers: ViT, DeiT, Swin, DINOv2, ConvNeXt, ResNet, the picture half of CLIP and SigLIP.
 
     The checkpoint is a local folder or a name of the hub; code in it is never run, and only safetensors are read. Size,
@@ -37,7 +37,7 @@ class HfImage(Encoder):
     modality = "image"
     preference = 2.0
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """The checkpoint and what is taken from it."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -51,27 +51,10 @@ class HfImage(Encoder):
         """Which parameters are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
     @classmethod
-    def unsuited(cls, context: Context, config: Config) -> str | None:
-        """Needs a checkpoint."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
-
-    @classmethod
-    def pretrained(cls, config: Config) -> bool:
-        """Always."""
-        del config
-        return True
-
-    @classmethod
     def processor(cls, config: Config, info: InputInfo) -> Pixels:
         """Pictures as the checkpoint's `preprocessor_config.json` asks."""
         del info
         return Pixels.wanted(read_preparation(find_checkpoint(config.checkpoint)))
-
-    @classmethod
-    def extracts(cls, config: Config) -> bool:
-        """Under `adapt: none` the checkpoint is never trained."""
-        return config.adapt == "none"
 
     def __init__(self, config: Config, processor: Processor) -> None:
         super().__init__(config, processor)
@@ -79,7 +62,7 @@ class HfImage(Encoder):
         wanted = read_preparation(folder)
         self.register_buffer("mean", torch.tensor(wanted.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(wanted.std)[:, None, None], persistent=False)
-        self.backbone = vision_part(load(folder, config.checkpoint), config.checkpoint)
+        self.backbone = vision_part(load_checkpoint(folder, config.checkpoint), config.checkpoint)
         names = [name for name, _ in self.backbone.named_parameters()]
         self.class_token = any(name.endswith(("cls_token", "class_embedding", "class_token")) for name in names)
         self.side = _patch_size(self.backbone.config)
@@ -90,10 +73,7 @@ class HfImage(Encoder):
             except (ValueError, RuntimeError, TypeError, IndexError) as problem:
                 raise DataError(f"checkpoint {config.checkpoint}: cannot encode pictures: {problem}") from None
             drop_unused(self.backbone, tokens)
-        self.width = tokens.shape[2]
-        self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else nn.Identity()
-        self.project = nn.Linear(self.width, config.project) if config.project else nn.Identity()
-        self.width = config.project or self.width
+        self.add_head(tokens.shape[2], attention=config.pooling == "attention", project=config.project)
 
     def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
         """Uint8 pixels [batch, size, size, 3] → what the checkpoint makes of them, pooled unless that is learned."""
@@ -113,15 +93,6 @@ class HfImage(Encoder):
             return Features(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         return Features.vector(states.mean(1))
 
-    def complete(self, features: Features) -> Features:
-        """Learned attention over the patches and the new projection, where the configuration has them."""
-        if self.config.pooling == "attention":
-            scores = self.attention(features.tokens)[..., 0]  # [batch, time]
-            # Finite, so that a graph in half precision stays free of NaN.
-            weights = scores.masked_fill(~features.mask, -1e4).softmax(1)
-            features = Features.vector((weights[:, :, None] * features.tokens).sum(1))
-        return Features(self.project(features.tokens), features.mask)
-
     def _states(self, states: torch.Tensor) -> torch.Tensor:
         """Last hidden states as tokens, [batch, time, width]."""
         if states.ndim == 4:  # convolutional: [batch, width, height, width]
@@ -134,10 +105,6 @@ class HfImage(Encoder):
         """What stands before the blocks, then every block; what follows them belongs to the last one."""
         *early, last = split_layers(self.backbone)
         return [*early, nn.ModuleList([last, *self.fresh()])]
-
-    def fresh(self) -> list[nn.Module]:
-        """The attention and the projection."""
-        return [self.attention, self.project]
 
 
 def _patch_size(config: Any) -> int:

@@ -1,37 +1,10 @@
-"""Models of transformers: loading, their layers, the parts that are not used."""
+"""Models of transformers: their layers, the parts that are not used."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from automm.api import DataError, nn, torch
-
-
-def load(folder: Path, name: str) -> Any:
-    """The model of a checkpoint, in 32 bit, from safetensors and without running code of its own.
-
-    Args:
-        folder: The checkpoint's folder.
-        name: What messages call it.
-
-    Raises:
-        DataError: If transformers cannot load it.
-    """
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        return AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def vision_part(model: Any, name: str) -> Any:

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
-    Encoder,
     Features,
     InputInfo,
     PluginError,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     find_checkpoint,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class HfText(Encoder):
+class HfText(PretrainedEncoder):
     """Any text encoder of transformers (BERT, RoBERTa, ModernBERT, T5, …) with its tokeniser.
 
     `checkpoint` names a local folder or a hub id. A folder with a config.json but no weights gives a model that starts
@@ -39,7 +38,7 @@ class HfText(Encoder):
     modality = "text"
     preference = 2.0
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """Fields of the pretrained text encoder."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -56,12 +55,6 @@ class HfText(Encoder):
         adapt: Annotated[str, Field(pattern=ADAPT)] = "last_2"
         """What is trained: `none`, `last_N` (the last N layers), `lora` (adapters; `lora_R`: of rank R) or `full`.
         Attention pooling and the projection are new and trained in any case."""
-
-    @classmethod
-    def unsuited(cls, context: Context, config: Any) -> str | None:
-        """Without a checkpoint there is nothing to load."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
 
     @classmethod
     def pretrained(cls, config: Any) -> bool:
@@ -104,14 +97,8 @@ class HfText(Encoder):
 
         super().__init__(config, processor)
         self.model = checkpoint.load_model(find_checkpoint(config.checkpoint, checkpoint.FILES))
-        width = self.model.config.hidden_size
-        self.attention = nn.Linear(width, 1) if config.pooling == "attention" else None
-        self.project = nn.Linear(width, config.width) if config.width else None
-        self.width = config.width or width
-
-    def fresh(self) -> list[Any]:
-        """Attention pooling and projection."""
-        return [module for module in (self.attention, self.project) if module is not None]
+        attention = config.pooling == "attention"
+        self.add_head(self.model.config.hidden_size, attention=attention, project=config.width)
 
     def train(self, mode: bool = True) -> HfText:
         """As `nn.Module.train`; a frozen model stays in eval mode beside what is fresh."""
@@ -119,11 +106,6 @@ class HfText(Encoder):
         if self.config.adapt == "none":
             self.model.eval()
         return self
-
-    @classmethod
-    def extracts(cls, config: Any) -> bool:
-        """Whether the model is frozen."""
-        return bool(config.adapt == "none")
 
     def layers(self) -> list[Any]:
         """Embeddings, then the model's layers; the last one with everything after it."""
@@ -177,13 +159,3 @@ class HfText(Encoder):
         real = arrays["attention_mask"].bool()
         first = Features(states[:, :, 0], real[:, :, 0])
         return states.reshape(rows, windows * time, -1), real.reshape(rows, windows * time), first
-
-    def complete(self, features: Features) -> Features:
-        """Learned attention over the tokens, where asked for, and the projection."""
-        if self.attention is not None:
-            # Finite, so that a graph in half precision stays free of NaN.
-            scores = self.attention(features.tokens)[..., 0].masked_fill(~features.mask, -1e4)
-            features = Features.vector((scores.softmax(1)[..., None] * features.tokens).sum(1))
-        if self.project is not None:
-            features = Features(self.project(features.tokens), features.mask)
-        return features

@@ -9,10 +9,9 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
-    Encoder,
     Features,
     InputInfo,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     Tune,
@@ -24,7 +23,7 @@ from automm.api import (
 from automm_timeseries.values import Values
 
 
-class HfSeries(Encoder):
+class HfSeries(PretrainedEncoder):
     """Any PatchTST or PatchTSMixer checkpoint of transformers, with the level and spread that its scaling removes.
 
     `checkpoint` names a local folder or a hub id. A folder with a config.json but no weights gives a model that starts
@@ -36,7 +35,7 @@ class HfSeries(Encoder):
     modality = "series"
     preference = 0.25
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """Fields of the pretrained series encoder."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -55,20 +54,9 @@ class HfSeries(Encoder):
         """Which parameters of the checkpoint are trained: `none` (frozen), `last_N` (the last N layers) or `full`."""
 
     @classmethod
-    def unsuited(cls, context: Context, config: Any) -> str | None:
-        """Without a checkpoint there is nothing to load."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
-
-    @classmethod
     def pretrained(cls, config: Any) -> bool:
         """True unless the checkpoint is a local folder without weights."""
         return has_weights(find_checkpoint(config.checkpoint))
-
-    @classmethod
-    def extracts(cls, config: Any) -> bool:
-        """Whether the checkpoint is frozen."""
-        return bool(config.adapt == "none")
 
     @classmethod
     def processor(cls, config: Any, info: InputInfo) -> Processor:

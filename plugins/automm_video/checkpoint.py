@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from automm.api import DataError, read_checkpoint_json
+from automm.api import DataError, load_checkpoint, read_checkpoint_json
 from automm_video.frames import Frames
 
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -94,21 +94,7 @@ def load_model(folder: Path, name: str) -> Any:
     Raises:
         DataError: If it is no video model, or its weights are missing, damaged or no safetensors.
     """
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model: Any = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        raise DataError(f"checkpoint {name} cannot be loaded: {problem}") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+    model = load_checkpoint(folder, name)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     if hasattr(model, "predictor"):  # V-JEPA's predictor guesses hidden patches

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from automm.api import (
     ADAPT,
-    Context,
     DataError,
-    Encoder,
     Features,
     InputInfo,
+    PretrainedEncoder,
     Processor,
     RecipePath,
     Tune,
@@ -25,7 +24,7 @@ from automm_video.checkpoint import load_model, read_preparation
 from automm_video.frames import Frames
 
 
-class HfVideo(Encoder):
+class HfVideo(PretrainedEncoder):
     """A video encoder of transformers: VideoMAE, ViViT, TimeSformer, V-JEPA 2.
 
     The checkpoint is a local folder or a name of the hub; code in it is never run, and only safetensors are read.
@@ -36,7 +35,7 @@ class HfVideo(Encoder):
     modality = "video"
     preference = 3.0
 
-    class Config(Encoder.Config):
+    class Config(PretrainedEncoder.Config):
         """The checkpoint and what is taken from it."""
 
         checkpoint: Annotated[str, RecipePath()] = ""
@@ -49,27 +48,10 @@ class HfVideo(Encoder):
         (adapters; `lora_R`: of rank R) or `full`."""
 
     @classmethod
-    def unsuited(cls, context: Context, config: Any) -> str | None:
-        """Needs a checkpoint."""
-        del context
-        return None if config.checkpoint else "no checkpoint named"
-
-    @classmethod
-    def pretrained(cls, config: Any) -> bool:
-        """Always."""
-        del config
-        return True
-
-    @classmethod
     def processor(cls, config: Any, info: InputInfo) -> Frames:
         """Frames as the checkpoint's `preprocessor_config.json` asks."""
         del info
         return Frames(read_preparation(find_checkpoint(config.checkpoint)).frames)
-
-    @classmethod
-    def extracts(cls, config: Any) -> bool:
-        """Under `adapt: none` the checkpoint is never trained."""
-        return config.adapt == "none"
 
     def __init__(self, config: Any, processor: Processor) -> None:
         super().__init__(config, processor)
@@ -82,10 +64,10 @@ class HfVideo(Encoder):
         blank = {name: torch.from_numpy(array[None]) for name, array in processor.blank().items()}
         try:
             with torch.no_grad():
-                self.width = self.extract(blank).tokens.shape[2]
+                width = self.extract(blank).tokens.shape[2]
         except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as problem:
             raise DataError(f"checkpoint {config.checkpoint}: cannot encode video: {problem}") from None
-        self.attention = nn.Linear(self.width, 1) if config.pooling == "attention" else None
+        self.add_head(width, attention=config.pooling == "attention")
 
     def extract(self, arrays: Mapping[str, torch.Tensor]) -> Features:
         """Uint8 frames [batch, frames, size, size, 3] → the checkpoint's states, pooled unless that is learned."""
@@ -99,19 +81,12 @@ class HfVideo(Encoder):
             return Features.vector(states.mean(1))
         return Features(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
 
-    def complete(self, features: Features) -> Features:
-        """Learned attention over the states, if that is the pooling."""
-        if self.attention is None:
-            return features
-        weights = self.attention(features.tokens)[..., 0].softmax(1)  # [batch, time]
-        return Features.vector((weights[..., None] * features.tokens).sum(1))
-
     def layers(self) -> list[nn.Module]:
         """What stands before the blocks, then every block; what follows them belongs to the last one."""
         stacks = [module for module in self.backbone.modules() if isinstance(module, nn.ModuleList)]
         blocks = max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()))
         before: list[nn.Module] = []
-        after: list[nn.Module] = [] if self.attention is None else [self.attention]
+        after: list[nn.Module] = self.fresh()
         here: nn.Module = self.backbone
         while here is not blocks:
             children = list(here.children())
@@ -120,7 +95,3 @@ class HfVideo(Encoder):
             here = children[at]
         *early, last = blocks
         return [nn.ModuleList(before), *early, nn.ModuleList([last, *after])]
-
-    def fresh(self) -> list[nn.Module]:
-        """The attention over the states."""
-        return [] if self.attention is None else [self.attention]
