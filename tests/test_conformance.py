@@ -124,6 +124,8 @@ CONFIGS = {
     "frame_encoder": {"encoder": "small_cnn", "frames": 4, "options": {"size": 32, "width": 8}},
     "video_descriptors": {"length": 4},
     "transformer": {"layers": 1},
+    "mult": {"layers": 1},
+    "graph": {"layers": 1},
     "clip_image": clip_checkpoint,
     "clip_text": clip_checkpoint,
 }
@@ -145,4 +147,4 @@ def test_conformance(name, request):
 
 def test_every_built_in_kind_is_covered():
     kinds = {cls.kind for cls in COMPONENTS}
-    assert kinds == {"modality", "encoder", "fusion", "loss", "task", "exporter", "processor", "decoder"}
+    assert kinds == {"modality", "encoder", "fusion", "learner", "loss", "task", "exporter", "processor", "decoder"}

@@ -122,7 +122,7 @@ def test_missed_gate_keeps_the_package(project):
 def test_dry_run_trains_nothing(project):
     done = run("fit", write_recipe(project), "--out", "run", "--dry-run", cwd=project)
     assert done.code == 0, done.err
-    assert "encoder    text: ngram" in done.out
+    assert "encoder    text: tfidf_svd" in done.out
     assert not (project / "run").exists()
 
 

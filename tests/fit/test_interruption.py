@@ -12,7 +12,7 @@ import pytest
 from fit.commands import run
 from fit.conftest import ENVIRONMENT, events, summary, write_recipe, write_table
 
-SEARCH = "search: {trials: 4}\ntrain: {epochs: 12, batch_size: 16}\n"
+SEARCH = "search: {trials: 4}\ntrain: {epochs: 12, batch_size: 16}\nmodel: {learner: network}\n"
 BASE = "data: {train: train.csv, test: test.csv}\ntarget: verdict\n"
 
 
