@@ -12,7 +12,6 @@ import numpy as np
 from automm.answers import compare_remedies, decide, kept_answers
 from automm.core.kinds import Metric
 from automm.errors import Interrupted, NothingSucceededError
-from automm.report.folder import trial_folder
 from automm.run import Run, best_of
 from automm.search.ensemble import MEMBERS, POOL, Score, select
 
@@ -46,7 +45,6 @@ def choose(run: Run) -> dict[str, Any]:
     winner["decision"], winner["metrics"] = decide(run, winner["members"])
     winner["imbalance"] = compare_remedies(run)
     winner["single"] = _single(run)
-    _refit(run, [*winner["members"], *(single["member"] for single in winner["single"])])
     run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
     if decision := winner["decision"]:
         run.event("decision", metric=decision.get("metric", run.plan.metric), gain=decision.get("gain"))
@@ -61,17 +59,6 @@ def _single(run: Run) -> list[dict[str, Any]]:
     member = [best["name"], 1.0, best["resolved"]]
     decision, metrics = decide(run, [member])
     return [{"member": member, "decision": decision, "metrics": metrics}]
-
-
-def _refit(run: Run, members: Sequence[Sequence[Any]]) -> None:
-    """Fits the winner's learners again on training and validation rows; a network keeps its weights."""
-    from automm.train.learn import refit
-
-    reports = {report["name"]: report for report in (*run.reports, *run.baselines)}
-    for name, _, resolved in members:
-        folder = trial_folder(run.folder, name)
-        if "learner" in resolved and not (folder / "refit.safetensors").exists():
-            refit(reports[name], run.bench, folder)
 
 
 EXPORT_SECONDS = 12.0

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from automm.report.summary import summary_of
 from automm.run import Member, Run
 from automm.runtime.manifest import FILE
 from automm.train.bench import View
+from automm.train.learn import AGAIN, refit
 from automm.train.module import evaluate, measure
 from automm.train.run import device, evaluation_batches, load_weights
 
@@ -75,8 +77,7 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
             outer[slug] = same[0] if same else _free(slug, {*keys, *(inputs.keys() - {slug})})
             keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
         folder = trial_folder(run.folder, member.name)
-        again = folder / "refit.safetensors"
-        weights = load_weights(again if again.exists() else folder / "weights.safetensors")
+        weights = load_weights(folder / (AGAIN if (folder / AGAIN).exists() else "weights.safetensors"))
         model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
         merge_adapters(model)
         models.append(AnswerModel(model, run.prepared.task))
@@ -121,6 +122,7 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
         GateMissedError: If a `require:` gate is missed; the package exists then.
         VerificationError: If the package disagrees with the model.
     """
+    _refit(run, [*members, *(Member(*single["member"]) for single in winner["single"])])
     assembled = assemble(run, members)
     metrics: dict[str, Any] = {"valid": winner["metrics"]}
     winner = {**winner, "single": _single(run, winner["single"])}
@@ -133,6 +135,15 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
     return run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train)) or {}
+
+
+def _refit(run: Run, members: Sequence[Member]) -> None:
+    """Fits the learners again on training and validation rows; a network keeps its weights."""
+    for member in members:
+        folder = trial_folder(run.folder, member.name)
+        if "learner" in member.resolved and not (folder / AGAIN).exists():
+            views = {part: run.bench.view(part, member.resolved) for part in ("train", "valid")}
+            run.ranks.first(partial(refit, member.resolved, run.bench, views, folder))
 
 
 def _measured(run: Run, assembled: Assembled, tested: View, task: Task) -> dict[str, float | None]:

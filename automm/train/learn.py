@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from automm.train.ranks import Ranks
 from automm.train.report import TrialReport
 from automm.train.run import ROW, describe_error, device, evaluation_batches, save_weights
 
+AGAIN = "refit.safetensors"
+"""The weights of a learner that was fitted again on training and validation rows."""
 MEMORY = 4 * 2**30
 """Bytes of descriptors that a learner may hold at once."""
 
@@ -82,29 +85,25 @@ def run_learner(
     return report
 
 
-def refit(report: Mapping[str, Any], bench: Bench, folder: Path) -> bool:
+def refit(resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], folder: Path) -> None:
     """Fits a learner again on training and validation rows, with what validation settled. Rank 0 only.
 
     Args:
-        report: The trial's report.
-        bench: Data, task and registry.
-        folder: The trial's folder; `refit.safetensors` is written there.
-
-    Returns:
-        Whether it was done; not if a part has no usable row.
+        resolved: The trial's configuration.
+        bench: Task and registry.
+        views: Its training and validation rows.
+        folder: The trial's folder; the weights are written there.
     """
-    resolved = report["resolved"]
-    views = {part: bench.view(part, resolved) for part in ("train", "valid")}
     if any(not len(view.positions) for view in views.values()):
-        return False
+        return
+    settled = json.loads((folder / "report.json").read_text("utf-8"))["settled"]
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
     parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
     joint = Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in Rows._fields))
     learner = make(widths[0])
     with blamed(bench.registry, type(learner), "fit"):
-        learner.fit(joint, None, report["settled"], lambda: False)
-    save_weights(LearnedModel(encoders, learner, bench.registry).weights(), folder / "refit.safetensors")
-    return True
+        learner.fit(joint, None, settled, lambda: False)
+    save_weights(LearnedModel(encoders, learner, bench.registry).weights(), folder / AGAIN)
 
 
 def _over(deadline: float | None) -> bool:

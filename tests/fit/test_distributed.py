@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from fit.conftest import ENVIRONMENT, automm, events, summary, write_recipe
 
 FAILING = '''
@@ -61,6 +63,17 @@ def test_two_processes_learn_what_one_learns(project):
         assert done.returncode == 0, done.stderr
     one, two = summary(project / "one"), summary(project / "two")
     assert abs(one["test"]["roc_auc"] - two["test"]["roc_auc"]) < 0.05
+
+
+def test_two_processes_fit_the_learners_that_one_fits(project):
+    recipe = write_recipe(project, "search: {trials: 2, baselines: false}\n")  # the two learners come first
+    for out, processes in (("one", 1), ("two", 2)):
+        done = automm("fit", recipe, "--out", out, "--nproc", processes, cwd=project)
+        assert done.returncode == 0, done.stderr
+    one, two = summary(project / "one"), summary(project / "two")
+    assert [event["what"].split()[0] for event in events(project / "two", "trial")] == ["linear", "lightgbm"]
+    assert one["test"] == pytest.approx(two["test"], abs=1e-6)
+    assert one["best"] == two["best"]
 
 
 def test_two_nodes(project):
