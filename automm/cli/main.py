@@ -105,7 +105,7 @@ def main() -> NoReturn:
 
 TRAINING = frozenset(
     {"torch", "lightning", "transformers", "optuna", "torchmetrics", "sklearn", "safetensors", "onnx", "onnxscript",
-     "datasets", "rich", "rtdl_num_embeddings", "scipy"}
+     "datasets", "rich", "rtdl_num_embeddings", "scipy", "lightgbm", "tabm", "peft", "torch_geometric"}
 )  # fmt: skip
 """Top-level modules of the extra `train`."""
 

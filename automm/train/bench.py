@@ -141,8 +141,11 @@ class Bench:
         home = self._folder / "features" / name
         if (home / "meta.json").is_file():
             return ArrayStore(home)
+        import torch
+
         cls = self.registry.get("encoder", choice["name"])
-        with blamed(self.registry, cls, "__init__"):
+        # The trial's random numbers must not depend on whether the features were there already.
+        with torch.random.fork_rng(devices=[]), blamed(self.registry, cls, "__init__"):
             encoder = cls(config, self.processor(slug, choice))
         extraction = Extraction(encoder, store, device(), self.registry)
         return ArrayStore.derive(home, store, extracted_specs(extraction.width), extraction)

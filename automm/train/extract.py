@@ -36,7 +36,7 @@ class Extraction:
     def __init__(self, encoder: Encoder, store: ArrayStore, device: torch.device, registry: Registry) -> None:
         self._encoder = encoder.to(device).eval()
         self._store, self._device, self._registry = store, device, registry
-        self.width = self._extract(np.array([0, 0])[: max(1, min(2, len(store)))])[0].shape[2]
+        self.width = self._extract(store.firsts[:1])[0].shape[2]
 
     @torch.no_grad()
     def _extract(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MANY = 200
-"""From so many columns on they are read coarser, and a tree looks at no more than these: time, not accuracy."""
+"""From so many columns on they are read coarser, and a tree looks at no more than these, to save time."""
 
 
 class Lightgbm(Learner):
