@@ -21,7 +21,10 @@ def command(output: Path | None, block: tuple[str, ...], files: tuple[Path, ...]
     from automm.recipe.schema import recipe_schema
     from automm.report.folder import write_json
 
-    schema = recipe_schema(load_plugins(block=block, files=files).registry)
+    plugins = load_plugins(block=block, files=files)
+    for problem in plugins.problems():
+        click.echo(f"warning: {problem}; the schema leaves its components out", err=True)
+    schema = recipe_schema(plugins.registry)
     if output is not None:
         write_json(output, schema)
     else:

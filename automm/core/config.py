@@ -5,13 +5,18 @@ One declaration gives validation, documentation, the JSON schema that editors co
     class Config(Fusion.Config):
         dropout: Annotated[float, Tune(0.0, 0.5)] = 0.1
         '''Share of features dropped in training.'''
+
+What a field means stands below it, or under `Attributes:` in the docstring of its class.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Any
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import pydantic
 
@@ -86,6 +91,17 @@ class Config(pydantic.BaseModel):
     )
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives fields without a docstring what the class says of them under `Attributes:`."""
+        super().__pydantic_init_subclass__(**kwargs)
+        said = attributes_of(cls.__doc__ or "")
+        bare = [name for name, field in cls.model_fields.items() if not field.description and name in said]
+        for name in bare:
+            cls.model_fields[name].description = said[name]
+        if bare:
+            cls.model_rebuild(force=True, raise_errors=False)  # the schema was made before
+
+    @classmethod
     def tunes(cls) -> dict[str, Tune]:
         """The fields with a search range, in the order of declaration."""
         found: dict[str, Tune] = {}
@@ -108,3 +124,48 @@ class Config(pydantic.BaseModel):
         """
         del trial, prefix
         return None
+
+    @classmethod
+    def migrate(cls, old: dict[str, Any]) -> dict[str, Any]:
+        """Turns the fields that an earlier version of the component stored into those of this one.
+
+        Override it when a field is renamed, split or removed: packages and runs then stay readable. What fields mean
+        must stay the same; a processor that gives other arrays raises its `version` as well.
+
+        Args:
+            old: Fields as they are stored, plain JSON; of this version or of an earlier one. May be changed in place.
+
+        Returns:
+            Fields of this version.
+        """
+        return old
+
+    @classmethod
+    def stored(cls, fields: Mapping[str, Any]) -> Self:
+        """Reads fields that were stored in a package or a run, maybe by an earlier version of the component.
+
+        Raises:
+            ValueError: If they do not fit, even after `migrate`.
+        """
+        return cls.model_validate(cls.migrate(dict(fields)))
+
+
+def attributes_of(docstring: str) -> dict[str, str]:
+    """What a Google-style docstring says under `Attributes:`.
+
+    Returns:
+        Name → text on one line.
+    """
+    _, heading, rest = inspect.cleandoc(docstring).partition("Attributes:\n")
+    if not heading:
+        return {}
+    section = re.match(r"(?:[ \t]+.*\n?|\n)*", rest)
+    lines = textwrap.dedent(section[0] if section else "").splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if start := re.match(r"(\w+)(?: \([^)]*\))?:\s*(.*)", line):
+            name, found[start[1]] = start[1], start[2]
+        elif name and line.startswith(" "):
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return found

@@ -130,7 +130,7 @@ def recipe_schema(registry: Registry) -> Schema:
                     ),
                     "fusion": _say(
                         "How inputs are joined; `any` tries all that suit.",
-                        {"anyOf": [{"const": ANY}, *_one_or_more({"$ref": "#/definitions/fusion"})["anyOf"]]},
+                        _one_or_more({"anyOf": [{"const": ANY}, {"$ref": "#/definitions/fusion"}]}),
                     ),
                     "loss": _say("What training minimises.", _one_or_more({"$ref": "#/definitions/loss"})),
                     "learner": _say(
@@ -222,7 +222,13 @@ def _choice(entries: Mapping[str, Entry]) -> Schema:
 
 
 def _about(entry: Entry) -> str:
-    return (inspect.getdoc(entry.cls) or "").partition("\n\n")[0].replace("\n", " ")
+    """The first paragraph of the docstring, and for a component of somebody else's where it comes from."""
+    about = (inspect.getdoc(entry.cls) or "").partition("\n\n")[0].replace("\n", " ")
+    owner = entry.owner
+    if owner.distribution == "automm":
+        return about
+    source = f"{owner.plugin}.py" if owner.distribution == "local" else f"{owner.distribution} {owner.version}"
+    return f"{about} ({source})"
 
 
 def _words(entries: Mapping[str, Entry]) -> Schema:
@@ -254,7 +260,7 @@ def _field(body: Schema, annotation: Any, tune: Tune | None) -> Schema:
     types = set(leaf_types(annotation))
     if types & {int, float}:
         bound = {"type": "number"} if float in types else {"type": "integer"}
-        limits = {k: part for k, part in value.items() if "imum" in k}
+        limits = {k: part for way in (value, *value.get("anyOf", ())) for k, part in way.items() if "imum" in k}
         step = {**bound, "exclusiveMinimum": 0}
         parts = {"low": {**bound, **limits}, "high": {**bound, **limits}, "log": {"type": "boolean"}, "step": step}
         ways.append(_object(parts, ["low", "high"]))

@@ -68,4 +68,3 @@ class TrackNetwork(Encoder):
         mean = Features(x, mask).mean()
         peak = x.masked_fill(~mask[..., None], -1e4).amax(1) * mask.any(1, keepdim=True)
         return Features.vector(self.dropout(self.join(nn.functional.gelu(torch.cat([mean, peak], 1)))))
-

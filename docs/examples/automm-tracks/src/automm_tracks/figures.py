@@ -11,9 +11,10 @@ from automm_tracks.reading import LARGEST_FILE, MOST_POINTS, Way, is_inline, rea
 
 NAMES = (
     "length", "points", "straightness", "extent_east", "extent_north", "heading_east", "heading_north",
-    "start_latitude", "start_longitude", "end_latitude", "end_longitude",
-    "step_median", "step_variation", "turn_mean", "turn_variation", "turn_sum", "straight_share", "corner_share", "back_share",
-    "duration", "speed_mean", "speed_median", "speed_highest", "speed_variation", "stopped_share", "hour_sine", "hour_cosine",
+    "start_latitude", "start_longitude", "end_latitude", "end_longitude", "step_median", "step_variation",
+    "turn_mean", "turn_variation", "turn_sum", "straight_share", "corner_share", "back_share",
+    "duration", "speed_mean", "speed_median", "speed_highest", "speed_variation", "stopped_share",
+    "hour_sine", "hour_cosine",
 )  # fmt: skip
 """What the vector holds, in order; the last eight are unknown without times."""
 

@@ -60,7 +60,9 @@ def read_way(cell: Any) -> Way:
         raise BadCell(f"a track has 2 to {MOST_POINTS:,} points, this one has {points:,}")
     latitude, longitude = np.abs(way.places).T
     if not (np.isfinite(way.places).all() and latitude.max() <= 90 and longitude.max() <= 180):
-        raise BadCell("latitudes lie within ±90 and longitudes within ±180 degrees; GeoJSON and WKT begin with longitude")
+        raise BadCell(
+            "latitudes lie within ±90 and longitudes within ±180 degrees; GeoJSON and WKT begin with longitude"
+        )
     return way
 
 
@@ -79,7 +81,9 @@ def _read_geojson(found: Any) -> Way:
         properties = found.get("properties")
         times = properties.get("coordTimes") if isinstance(properties, dict) else None
         found = found.get("geometry")
-    if not (isinstance(found, dict) and found.get("type") == "LineString" and isinstance(found.get("coordinates"), list)):
+    if not (
+        isinstance(found, dict) and found.get("type") == "LineString" and isinstance(found.get("coordinates"), list)
+    ):
         raise BadCell("the GeoJSON is no LineString, nor a Feature of one")
     return _from_pairs(found["coordinates"], times)
 
@@ -98,7 +102,7 @@ def _read_gpx(data: bytes) -> Way:
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # entities could blow up a small file
         raise BadCell("a GPX file has no DOCTYPE")
     try:
-        root = ElementTree.fromstring(data)  # noqa: S314 - without entities it only parses
+        root = ElementTree.fromstring(data)
         points = [point for point in root.iter() if point.tag.rpartition("}")[2] in ("trkpt", "rtept")]
         places = np.array([(float(point.attrib["lat"]), float(point.attrib["lon"])) for point in points]).reshape(-1, 2)
     except (ElementTree.ParseError, KeyError, ValueError) as problem:
