@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
@@ -23,6 +24,7 @@ from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo, claim_files
 from automm.core.vectors import VectorEncoder
 from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
+from automm.plugin.deprecation import RENAMED, RemovedInAutomm2Warning, warn_removed
 from automm.plugin.hookspecs import hookimpl
 from automm.plugin.lookup import find_component, find_operation
 
@@ -70,6 +72,7 @@ __all__ = [
     "PretrainedEncoder",
     "Processor",
     "RecipePath",
+    "RemovedInAutomm2Warning",
     "Rows",
     "TargetInfo",
     "Task",
@@ -96,3 +99,11 @@ __all__ = [
     "read_media",
     "torch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A renamed name works, with a warning, until the next major version."""
+    if name not in RENAMED:
+        raise AttributeError(f"module 'automm.api' has no attribute {name!r}")
+    warn_removed(f"automm.api.{name}", f"automm.api.{RENAMED[name].new}", RENAMED[name].since)
+    return getattr(sys.modules[__name__], RENAMED[name].new)

@@ -56,7 +56,7 @@ def command(
     predictor = load(package)
     manifest = predictor.package.manifest
     cls = load_plugins(files=plugins).registry.get("task", manifest.task.name)
-    task = cls(cls.Config.model_validate(manifest.task.config), manifest.task.state)
+    task = cls(cls.Config.stored(manifest.task.config), manifest.task.state)
     with tempfile.TemporaryDirectory(prefix="automm-evaluate-") as cache:
         source = open_table([table.name], table.resolve().parent, Path(cache))
         if absent := [name for name in manifest.target.columns if name not in source.columns]:

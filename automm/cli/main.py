@@ -100,6 +100,10 @@ def main() -> NoReturn:
     except MemoryError:
         _say("out of memory; a smaller train.batch_size or max length may help", ExitCode.INTERNAL, debug)
     except Exception as problem:
+        from automm.plugin.blame import culprit
+
+        if raiser := culprit(problem):
+            _say(f"{raiser} raised {type(problem).__name__}: {problem}", ExitCode.PLUGIN, debug)
         _say(_unexpected(problem), ExitCode.INTERNAL, debug)
 
 

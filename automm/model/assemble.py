@@ -13,7 +13,7 @@ from automm.core.kinds import Encoder, Fusion, Graph, Task
 from automm.core.processor import Processor
 from automm.errors import PluginError
 from automm.model.lora import add_adapters, rank_of
-from automm.plugin.blame import blamed
+from automm.plugin.blame import blamed, who
 from automm.plugin.registry import Registry
 
 TOKENS, MASK = "extracted.tokens", "extracted.mask"
@@ -41,6 +41,7 @@ class MultimodalModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.head = head
+        self._tried: set[str] = set()
 
     def features(self, batch: Mapping[str, Tensor]) -> dict[str, Features]:
         """Encodes a batch; a missing cell is an all-False mask over zero tokens.
@@ -55,7 +56,7 @@ class MultimodalModel(nn.Module):
             present = arrays.pop("present")
             with blamed(self._registry, type(encoder), "forward"):
                 given = encoder.complete(extracted(arrays)) if TOKENS in arrays else encoder(arrays)
-            tokens, mask = _checked(encoder, given)
+            tokens, mask = self._first(slug, encoder, _checked(encoder, given))
             mask = mask & present[:, None]  # [batch, time]
             found[slug] = Features(torch.where(mask[:, :, None], tokens, torch.zeros_like(tokens)), mask)
         return found
@@ -65,12 +66,21 @@ class MultimodalModel(nn.Module):
         features = self.features(batch)
         with blamed(self._registry, type(self.fusion), "forward"):
             joint = self.fusion(features)
-        joint = _checked(self.fusion, joint)
+        joint = self._first("", self.fusion, _checked(self.fusion, joint))
         if not self.fusion.decisions:
             return self.head(joint)  # type: ignore[no-any-return]
         with blamed(self._registry, type(self.fusion), "weigh"):
             weights = self.fusion.weigh(joint)
         return self.head(joint, weights)  # type: ignore[no-any-return]
+
+    def _first(self, slug: str, component: Encoder | Fusion, given: Features) -> Features:
+        """Looks for NaN in what a component gives for the first training batch; later it would only be the loss's."""
+        if self.training and slug not in self._tried:
+            self._tried.add(slug)
+            if not bool(given.tokens[given.mask].isfinite().all()):
+                where = f" for the input {slug!r}" if slug else ""
+                raise PluginError(f"{who(type(component))} gives NaN or infinity{where} in the first training batch")
+        return given
 
     def train(self, mode: bool = True) -> MultimodalModel:
         """As `nn.Module.train`; frozen encoders stay in eval mode (their dropout and statistics are frozen too)."""
@@ -183,23 +193,23 @@ def build_encoders(
 def _width(component: Encoder | Fusion) -> int:
     width = getattr(component, "width", None)
     if not isinstance(width, int) or width < 1:
-        raise PluginError(f"{component.kind} {component.name!r} must set self.width in __init__, it is {width!r}")
+        raise PluginError(f"{who(type(component))} must set self.width in __init__, it is {width!r}")
     return width
 
 
 def _checked(component: Encoder | Fusion, given: Any) -> Features:
     if not isinstance(given, Features):
-        raise PluginError(f"{component.kind} {component.name!r} must give Features, it gave {type(given).__name__}")
+        raise PluginError(f"{who(type(component))} must give Features, it gave {type(given).__name__}")
     tokens, mask = given
     if tokens.ndim != 3 or mask.ndim != 2 or tokens.shape[2] != component.width:
         raise PluginError(
-            f"{component.kind} {component.name!r} must give tokens [batch, time, {component.width}] (its width) and a "
+            f"{who(type(component))} must give tokens [batch, time, {component.width}] (its width) and a "
             f"mask [batch, time]; it gave {list(tokens.shape)} and {list(mask.shape)}"
         )
     decisions = component.decisions if isinstance(component, Fusion) else 0
     if decisions and tokens.shape[1] != decisions:
         raise PluginError(
-            f"fusion {component.name!r} must give one token per decision ({decisions}); it gave {list(tokens.shape)}"
+            f"{who(type(component))} must give one token per decision ({decisions}); it gave {list(tokens.shape)}"
         )
     return given
 

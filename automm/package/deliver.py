@@ -191,7 +191,12 @@ def _package(
         metrics={key: {name: v for name, v in value.items() if v is not None} for key, value in metrics.items()},
         recipe=run.recipe.path.read_text("utf-8"),
         plan=run.plan.model_dump(mode="json"),
-        resolved={"members": [member._asdict() for member in members]},
+        resolved={
+            "members": [member._asdict() for member in members],
+            "components": {
+                name: owner for member in members for name, owner in run.plugins.registry.pins(member.resolved).items()
+            },
+        },
         data_digest=run.plan.data["train"],
         seed=run.plan.seed,
         task_owner=(owner.distribution, owner.version),

@@ -177,7 +177,10 @@ class Chooser:
         return tuple(found)
 
     def fusions(self, named: Sequence[ComponentSpace], needs: str, inputs: int) -> tuple[ComponentSpace, ...]:
-        """Candidates that give what the task needs; with one input the default, else the preferred few or `any`."""
+        """Candidates that give what the task needs; with one input the default, else the preferred few.
+
+        `any` among the named ones stands for all that suit and are not named themselves.
+        """
         entries = []
         for entry in self._registry.all("fusion"):
             gives = _as(Fusion, entry).gives
@@ -185,9 +188,14 @@ class Chooser:
                 entries.append(entry)
             else:
                 self.left_out[f"fusion {entry.name}"] = f"it gives {' or '.join(sorted(gives))}, the task needs {needs}"
-        every = [component.name for component in named] == [ANY]
-        named = () if every else named
+        every = any(component.name == ANY for component in named)
+        named = [component for component in named if component.name != ANY]
         chosen = self._pick("fusion", entries, named)
+        if every and named and self._searching:
+            known = {self._registry.entry("fusion", component.name) for component in named}
+            rest = [entry for entry in entries if entry not in known]
+            if any(not self._unsuited(entry.cls, {}) for entry in rest):
+                chosen += self._pick("fusion", rest)
         if self._searching and not named and not every:
             reason = f"{FEW} others are tried first; `fusion: {ANY}` tries all"
             self.left_out.update({f"fusion {component.name}": reason for component in chosen[FEW:]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import importlib.util
 import sys
 import traceback
@@ -18,6 +18,7 @@ import pluggy
 from automm.core.component import Component
 from automm.errors import AutommError, MissingExtraError, PluginError, UsageError
 from automm.plugin import hookspecs
+from automm.plugin.manners import watched
 from automm.plugin.registry import Owner, Registry
 
 GROUP = "automm"
@@ -38,6 +39,8 @@ class PluginStatus:
         reason: Why it is not loaded.
         details: The traceback, for `--debug`.
         file: The local file it came from; None for an installed plugin.
+        complaints: What it does on loading that it must not do (print, set global seeds, load torch): one line each,
+            with what to change. It is loaded all the same.
     """
 
     owner: Owner
@@ -45,6 +48,7 @@ class PluginStatus:
     reason: str = ""
     details: str = ""
     file: Path | None = None
+    complaints: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -92,8 +96,10 @@ class Plugins:
         return results
 
     def problems(self) -> list[str]:
-        """One line per plugin that is broken or outdated."""
-        return [_line_of(status) for status in self.statuses if status.state in ("broken", "outdated")]
+        """One line per plugin that is broken or outdated, and per complaint about one that is loaded."""
+        failed = [_line_of(status) for status in self.statuses if status.state in ("broken", "outdated")]
+        loaded = [status for status in self.statuses if status.state == "loaded"]
+        return failed + [f"plugin {status.owner}: {text}" for status in loaded for text in status.complaints]
 
     def absent(self) -> list[str]:
         """One line per plugin that is not loaded, whatever the reason."""
@@ -110,7 +116,7 @@ def load_plugins(*, block: Collection[str] = (), files: Collection[Path] = (), s
     Args:
         block: Plugin or distribution names to leave out.
         files: Local plugin files (`automm_plugins.py`); only those that a recipe or a flag names.
-        strict: Raise if any plugin is broken or outdated.
+        strict: Raise if any plugin is broken, outdated or complained about.
 
     Raises:
         PluginError: If a local file cannot be loaded, or under `strict`.
@@ -165,9 +171,12 @@ def _import_file(file: Path) -> Any:
 
 def _load(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatus:
     """Imports one plugin and lets it register; nothing of it stays if it raises."""
+    with watched(importing=True) as seen:
+        status = _try(plugins, owner, load)
     # What it prints must not end up in the JSON that a command writes to standard output.
-    with contextlib.redirect_stdout(sys.stderr):
-        return _try(plugins, owner, load)
+    print(seen.printed, end="", file=sys.stderr)
+    status.complaints = seen.complaints
+    return status
 
 
 def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatus:
@@ -187,6 +196,9 @@ def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatu
             return PluginStatus(
                 owner, "outdated", f"written for plugin API {wanted}, this automm has {AUTOMM_API}: {newer}"
             )
+        name = str(getattr(module, "__name__", ""))
+        for part in filter(None, (name, name.partition(".")[0])):
+            plugins.registry.modules.setdefault(part, owner)
         plugins.manager.register(module, name=str(owner))
         for impl in plugins.manager.hook.automm_register.get_hookimpls():
             if impl.plugin is module:
@@ -197,6 +209,10 @@ def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatu
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").split(".")[0]
         status = PluginStatus(owner, "unavailable", f"needs the package {missing!r}: pip install {missing}")
+    except ImportError as problem:
+        status = PluginStatus(owner, "broken", f"ImportError: {problem}{_line(problem)}", traceback.format_exc())
+        if problem.name == "automm.api" and problem.name_from is not None:
+            status.state, status.reason = "outdated", _absent_name(problem.name_from) + _line(problem)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:
@@ -208,6 +224,20 @@ def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatu
     if plugins.manager.has_plugin(str(owner)):
         plugins.manager.unregister(name=str(owner))
     return status
+
+
+def _absent_name(name: str) -> str:
+    """What to do about a name that `automm.api` does not have: a slip, or an interface of another version."""
+    import automm
+    from automm import api
+
+    near = difflib.get_close_matches(name, api.__all__, 1, 0.75)
+    if near:
+        return f"automm.api has no {name!r}; did you mean {near[0]!r}?"
+    return (
+        f"automm.api has no {name!r} in automm {automm.__version__} (plugin API {api.AUTOMM_API}): upgrade automm to a "
+        "version that has it, or leave it out"
+    )
 
 
 def _line(problem: BaseException) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from automm.core.component import Component
+from automm.core.compressor import METHODS, STAGES
 from automm.core.config import Config
 from automm.core.kinds import KINDS
 from automm.errors import PluginError
@@ -21,6 +22,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "loss": ("forward",),
     "task": ("claim", "metric_names", "fit", "encode", "target", "head", "answer", "metrics", "decoder"),
     "exporter": (),
+    "compressor": (),
     "processor": ("specs",),
     "decoder": ("columns", "decode"),
 }
@@ -112,6 +114,8 @@ def validate(cls: type[Component]) -> str:
         raise PluginError(f"{where}: write the method `load(self, cell)` (or `__call__` for many columns)")
     if kind == "exporter":
         _exports(where, base, cls)
+    if kind == "compressor":
+        _compresses(where, cls)
     for method in (*REQUIRED[kind], "unsuited"):
         _same_arguments(where, base, cls, method)
     return kind
@@ -138,6 +142,20 @@ def _exports(where: str, base: type[Any], cls: type[Any]) -> None:
     _same_arguments(where, base, cls, method)
 
 
+def _compresses(where: str, cls: type[Any]) -> None:
+    """A compressor inherits from the base of its stage and has its method."""
+    base = STAGES.get(cls.stage)
+    if base is None or not issubclass(cls, base):
+        names = ", ".join(stage.__name__ for stage in STAGES.values())
+        raise PluginError(f"{where}: inherit from the base of its stage ({names})")
+    method = METHODS[cls.stage]
+    if getattr(cls, method) is getattr(base, method):
+        raise PluginError(f"{where}: write the method `{method}`{_signature(base, method)}")
+    if not issubclass(cls.Config, base.Config):
+        raise PluginError(f"{where}: Config must inherit from {base.__name__}.Config")
+    _same_arguments(where, base, cls, method)
+
+
 def _signature(base: type, method: str) -> str:
     return str(inspect.signature(getattr(base, method))) if hasattr(base, method) else ""
 
@@ -161,6 +179,8 @@ class Registry:
     entries: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     absent: list[str] = field(default_factory=list)
     """One line per plugin that is not loaded; they follow every message about a component that is not there."""
+    modules: dict[str, Owner] = field(default_factory=dict)
+    """Module, and top-level package, of a plugin → the plugin: whose code raised is told by the module it stands in."""
 
     def add(self, cls: type[Component], owner: Owner) -> None:
         """Adds a validated class.
@@ -181,6 +201,7 @@ class Registry:
                 names[name] = [entry for entry in names[name] if entry.owner != owner]
                 if not names[name]:
                     del names[name]
+        self.modules = {module: other for module, other in self.modules.items() if other != owner}
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind, sorted; a name that two plugins use appears as `owner:name` of each."""
@@ -241,6 +262,27 @@ class Registry:
         """Who registered a class."""
         entry = self.entry_of(cls)
         return entry.owner if entry else None
+
+    def owner_of(self, cls: type) -> Owner | None:
+        """Who offers a class: who registered it, else (a processor, a helper) the plugin whose module it stands in."""
+        return self.owner(cls) or self.owner_of_module(cls.__module__)
+
+    def owner_of_module(self, module: str) -> Owner | None:
+        """The plugin that a module belongs to, by the longest known part of its name."""
+        while module and module not in self.modules:
+            module = module.rpartition(".")[0]
+        return self.modules.get(module)
+
+    def pins(self, resolved: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """The version of every component of a resolved configuration.
+
+        Returns:
+            "kind name" → "plugin", "distribution" and "version" of its owner.
+        """
+        choices = [(kind, resolved[kind]["name"]) for kind in ("task", "fusion", "loss", "learner") if kind in resolved]
+        choices += [("encoder", choice["name"]) for choice in resolved["encoders"].values()]
+        owners = {f"{kind} {name}": self.entry(kind, name).owner for kind, name in choices}
+        return {name: asdict(owner) for name, owner in sorted(owners.items())}
 
     def unique_name(self, entry: Entry) -> str:
         """The name by which `get` finds this entry and no other: `owner:name` where plugins share the name."""

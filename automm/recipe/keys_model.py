@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -75,10 +76,11 @@ def read_model(walk: Walk, node: Node) -> ModelSpec:
 
 
 def _fusions(walk: Walk, node: Node, misfit: Misfit) -> tuple[ComponentSpace, ...]:
-    """Fusions by name; `any` stands for all that suit."""
-    if not isinstance(node.value, list | dict) and node.text == ANY:
-        return (ComponentSpace(name=ANY),)
-    return read_components(walk, node, "fusion", misfit)
+    """Fusions by name; `any`, alone or in a list, stands for all (others) that suit."""
+    items = walk.items(node)
+    named = [item for item in items if isinstance(item.value, list | dict) or item.text != ANY]
+    found = read_components(walk, dataclasses.replace(node, value=named), "fusion", misfit) if named else ()
+    return found if len(named) == len(items) else (*found, ComponentSpace(name=ANY))
 
 
 def _or(names: Iterable[str]) -> str:

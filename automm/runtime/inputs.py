@@ -33,7 +33,7 @@ def load_processor(part: InputPart, files: PackageFiles) -> Processor:
     npz = files.read(named.arrays) if named.arrays else None
     state = join_state(files.read(named.state), npz, named.state)
     try:
-        processor: Processor = cls(cls.Config.model_validate(named.config), state)
+        processor: Processor = cls(cls.Config.stored(named.config), state)
         specs = {name: ArraySpec(*spec) for name, spec in processor.specs().items()}
     except pydantic.ValidationError as problem:
         raise PackageError(f"input {part.name!r}: the configuration does not fit {named.op!r}: {problem}") from None

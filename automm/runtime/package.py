@@ -157,7 +157,7 @@ def open_package(
 def _load_decoder(part: DecoderPart) -> Decoder:
     cls = ops.find(part.op, part.version, part.owner.distribution)
     try:
-        decoder: Decoder = cls(cls.Config.model_validate(part.config))
+        decoder: Decoder = cls(cls.Config.stored(part.config))
     except pydantic.ValidationError as problem:
         raise PackageError(f"the decoder's configuration does not fit {part.op!r}: {problem}") from None
     except AutommError:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from automm.core.kinds import Loss, Task
 from automm.errors import AutommError, PluginError
 from automm.model.assemble import MultimodalModel
-from automm.plugin.blame import blamed
+from automm.plugin.blame import blamed, who
 from automm.plugin.registry import Registry
 from automm.train.ranks import Ranks
 
@@ -127,8 +127,12 @@ class TrialModule(L.LightningModule):
         if not isinstance(rows, Tensor) or rows.shape != target.shape[:1]:
             gave = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise PluginError(
-                f"loss {self.loss.name!r} must give one value per row, [{target.shape[0]}]; it gave {gave}"
+                f"{who(type(self.loss))} must give one value per row, [{target.shape[0]}]; it gave {gave}"
             )
+        if self._schedule.last_epoch == 0 and not bool(rows.isfinite().all()):
+            finite = bool(output.isfinite().all())
+            raiser = type(self.loss) if finite else type(self._task)
+            raise PluginError(f"{who(raiser)} gives NaN or infinity in the first training batch")
         return rows.mean() + 0.0 * self.alarm
 
     def take_loss(self) -> float:

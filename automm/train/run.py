@@ -18,9 +18,9 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from automm.data.batches import Batches
-from automm.errors import AutommError, StorageError
+from automm.errors import StorageError
 from automm.model.assemble import AnswerModel, MultimodalModel, build_model, parameter_groups
-from automm.plugin.blame import blamed
+from automm.plugin.blame import blamed, told
 from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
@@ -262,5 +262,4 @@ def describe_error(problem: Exception | None) -> list[str] | None:
     """Kind and text of an error."""
     if problem is None:
         return None
-    kind = type(problem).__name__
-    return [kind, str(problem) if isinstance(problem, AutommError) else f"{kind}: {problem}"]
+    return [type(problem).__name__, told(problem)]

@@ -109,28 +109,35 @@ def test_plugin_file_that_cannot_be_loaded(folder, plugin, said):
             broken("self.width = 4", "raise KeyError('width')"),
             rf"fusion 'mine' of {WHO}: __init__ raised KeyError: 'width'",
         ),
-        (broken("self.width = 4", "pass"), r"fusion 'mine' must set self.width in __init__, it is None"),
+        (broken("self.width = 4", "pass"), rf"fusion 'mine' of {WHO} must set self.width in __init__, it is None"),
         (
             broken("return Features.vector(sum", "raise ValueError('no'); return (sum"),
             rf"fusion 'mine' of {WHO}: forward raised ValueError: no",
         ),
         (
             broken("self.width = 4", "self.width = 5"),
-            r"fusion 'mine' must give tokens \[batch, time, 5\] \(its width\) and a mask \[batch, time\]; "
+            rf"fusion 'mine' of {WHO} must give tokens \[batch, time, 5\] \(its width\) and a mask \[batch, time\]; "
             r"it gave \[16, 1, 4\] and \[16, 1\]",
         ),
         (
             broken("return Features.vector(sum", "return (sum"),
-            r"fusion 'mine' must give Features, it gave Tensor",
+            rf"fusion 'mine' of {WHO} must give Features, it gave Tensor",
         ),
-        (broken('reduction="none")', 'reduction="none") / 0'), r"the training loss became (inf|nan)"),
+        (
+            broken('reduction="none")', 'reduction="none") / 0'),
+            rf"loss 'my_loss' of {WHO} gives NaN or infinity in the first training batch",
+        ),
+        (
+            broken("return Features.vector(sum", "return Features.vector(float('nan') * sum"),
+            rf"fusion 'mine' of {WHO} gives NaN or infinity in the first training batch",
+        ),
         (
             broken('reduction="none")', 'reduction="mean")'),
-            r"loss 'my_loss' must give one value per row, \[16\]; it gave \[\]",
+            rf"loss 'my_loss' of {WHO} must give one value per row, \[16\]; it gave \[\]",
         ),
         (
             broken('return nn.functional.cross_entropy(output, target, reduction="none")', "return None"),
-            r"loss 'my_loss' must give one value per row, \[16\]; it gave NoneType",
+            rf"loss 'my_loss' of {WHO} must give one value per row, \[16\]; it gave NoneType",
         ),
         (
             broken("nn.functional.cross_entropy(output,", "nn.functional.cross_entropy(output[:3],"),
@@ -187,6 +194,8 @@ def test_hooks_that_raise_are_named_and_prints_stay_out_of_the_json(folder):
     assert "printed at import" in done.err
     texts = [event["text"] for event in events(folder / "run", "warning")]
     assert texts == [
+        "plugin mine (local 0): it prints to standard output when it is imported ('printed at import'): use the "
+        "logging module; commands write their results there",
         "plugin mine (local 0): hook automm_callbacks raised RuntimeError: callbacks",
         "plugin mine (local 0): hook automm_trial_finished raised RuntimeError: finished complete",
         "plugin mine (local 0): hook automm_package_written raised RuntimeError: written package",

@@ -110,7 +110,7 @@ def test_strict_makes_broken_and_outdated_plugins_an_error(everything):
         load_plugins(strict=True)
     lines = str(raised.value).splitlines()
     named = {line.split()[1] for line in lines if line.startswith("plugin ")}
-    assert named == {"broken", "halfway", "newer", "older", "quitter", "mistyped"}
+    assert named == {"broken", "halfway", "newer", "older", "quitter", "mistyped", "loud"}
 
 
 def test_list_shows_states_and_stays_json(everything, tmp_path):
