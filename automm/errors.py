@@ -89,6 +89,14 @@ class StorageError(AutommError):
     exit_code = ExitCode.STORAGE
 
 
+class DatabaseAwayError(StorageError):
+    """The database that keeps the study does not answer."""
+
+
+class RankLostError(AutommError):
+    """Another process of the job is gone, or did not answer in time; a restart of the job goes on."""
+
+
 class VerificationError(AutommError):
     """The package disagrees with the trained model beyond the tolerance."""
 

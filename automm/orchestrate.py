@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from automm.data.ledger import Ledger
-from automm.errors import AutommError, DataError, ExitCode, GateMissedError, PluginError
+from automm.errors import AutommError, DatabaseAwayError, DataError, ExitCode, GateMissedError, PluginError
 from automm.plan import build_plan, prepare
 from automm.plan.prepare import total_rows
 from automm.plugin.loader import Plugins
@@ -91,7 +90,8 @@ def _fit(
     if log is not None:
         resumed = (folder / IDENTITY).exists()
         log.event("started", recipe=str(recipe.path), folder=str(folder), resumed=resumed, processes=ranks.world)
-        shutil.copyfile(recipe.path, folder / "recipe.yaml")
+        with storage_errors(folder / "recipe.yaml"):
+            (folder / "recipe.yaml").write_text(recipe.public_text(), "utf-8")
         for text in plugins.problems():
             log.event("warning", text=text)
     run = _planned(recipe, plugins, ranks, folder, log, began)
@@ -154,11 +154,12 @@ def _write_ledger(ledger: Ledger, folder: Path) -> None:
 
 def _study(run: Run) -> Study:
     """Opens the study and takes over the reports of the trials that it holds already."""
-    storage = run.recipe.search.storage if run.recipe.search else None
-    study = Study(run.plan, run.plugins.registry, run.folder, storage)
-    for at in range(len(study.counted())):
-        report = _report(run, str(at))
-        run.reports.append(report or TrialReport(str(at), "failed", {}, error="its report is lost").json())
+    search = run.recipe.search
+    storage, named = (search.storage, search.study) if search else (None, None)
+    study = Study(run.plan, run.plugins.registry, run.folder, storage, named, warn=run.warn, stopping=run.stopping)
+    for name in study.names():
+        report = _report(run, name)
+        run.reports.append(report or TrialReport(name, "failed", {}, error="its report is lost").json())
     return study
 
 
@@ -183,11 +184,32 @@ def _search(run: Run, study: Study | None, most: int | None = None) -> None:
 
 def _ask(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[str, Any]] | None:
     """The next trial's name and configuration, or None when the budget is spent. Rank 0 only."""
+    try:
+        return _asked(run, study, most)
+    except DatabaseAwayError as away:
+        _go_on_without(run, away)
+        return None
+
+
+def _go_on_without(run: Run, away: DatabaseAwayError) -> None:
+    """Ends the search with the best so far where the time or the user asks for that, else the run, to be resumed."""
+    if run.plan.time is None and not run.stopping():
+        raise away
+    run.warn(str(away))
+
+
+def _asked(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[str, Any]] | None:
     assert study is not None
     while not _spent(run, most):
-        name = str(len(run.reports))
+        run.reports.extend(study.others({report["name"] for report in run.reports}))
+        if study.full():
+            return None
         try:
             resolved = study.ask()
+            name = study.name
+            if (left := study.left(resolved)) is not None:
+                _tell(run, study, left)
+                continue
             known = next((report for report in run.reports if report["resolved"] == resolved), None)
             if known is None or known["state"] != "complete":
                 return name, resolved
@@ -195,6 +217,7 @@ def _ask(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[str
             write_json(trial_folder(run.folder, name) / "report.json", report)
             _tell(run, study, report)
         except PluginError as problem:  # the sampled fields contradict each other: a failed trial like any other
+            name = study.name
             report = TrialReport(name, "failed", {}, error=str(problem)).json()
             write_json(trial_folder(run.folder, name) / "report.json", report)
             _tell(run, study, report)
@@ -218,9 +241,11 @@ def _spent(run: Run, most: int | None) -> bool:
 def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
     """Ends a trial: in the study, in the log, and for plugins. Rank 0 only."""
     assert study is not None
-    study.tell(
-        report["value"], report["state"], {"seconds": report["seconds"], "reason": report["error"] or report["ended"]}
-    )
+    facts = {"seconds": report["seconds"], "reason": report["error"] or report["ended"]}
+    try:
+        study.tell(report["value"], report["state"], facts)
+    except DatabaseAwayError as away:
+        _go_on_without(run, away)
     run.reports.append(report)
     leads = best_of(run.reports, run) is report
     facts = {key: report[key] for key in ("name", "state", "value", "epochs", "seconds", "error")}
@@ -340,6 +365,15 @@ def _write_failure(folder: Path, recipe: Recipe, problem: AutommError, began: fl
     )  # fmt: skip
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tells one state of a file, which is always replaced as a whole, from another."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def in_job() -> bool:
     """Whether a launcher started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -356,7 +390,7 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> int:
     Returns:
         The exit code of the run; torchrun's own says only that some process failed.
     """
-    before = time.time()
+    known = _stamp(out / "summary.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     with subprocess.Popen([*command, "-m", "automm", *arguments]) as job:
         # A terminal's Ctrl-C reaches the job by itself, a scheduler's SIGTERM comes here alone.
@@ -370,6 +404,6 @@ def launch(arguments: Sequence[str], processes: int, out: Path) -> int:
             for number, previous in old:
                 signal.signal(number, previous)
     summary = out / "summary.json"
-    if code and summary.exists() and summary.stat().st_mtime >= before:
+    if code and _stamp(summary) not in (None, known):
         return int(json.loads(summary.read_text("utf-8"))["exit_code"])
     return code

@@ -25,17 +25,22 @@ MOST_TRIALS = 1_000_000
 
 
 def read_search(walk: Walk, node: Node) -> SearchSpec:
-    """`search:` {trials, time, storage, baselines, ensemble}."""
-    parts = walk.mapping(node, ("trials", "time", "storage", "baselines", "ensemble"), "{trials: 60, time: 2h}")
+    """`search:` {trials, time, storage, study, baselines, ensemble}."""
+    keys = ("trials", "time", "storage", "study", "baselines", "ensemble")
+    parts = walk.mapping(node, keys, "{trials: 60, time: 2h}")
     storage = walk.text(parts["storage"], "a storage URL") if "storage" in parts else None
     if storage is not None and "://" not in storage:
         walk.add(parts["storage"], f"{storage!r} is no URL; write postgresql+psycopg://user@host/database")
+    study = walk.text(parts["study"], "the name of a shared study") if "study" in parts else None
+    if study is not None and storage is None:
+        walk.add(parts["study"], "needs search.storage: only a database is shared by several jobs")
     if parts and not {"trials", "time"} & {*parts, *walk.suggested}:
         walk.add(node, "name a budget: trials, time or both")
     return SearchSpec(
         trials=walk.whole(parts["trials"], 1, MOST_TRIALS) if "trials" in parts else None,
         time=_seconds(walk, parts["time"]) if "time" in parts else None,
         storage=storage,
+        study=study,
         baselines=_switch(walk, parts.get("baselines")),
         ensemble=_switch(walk, parts.get("ensemble")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +90,8 @@ class SearchSpec(_Frozen):
     Attributes:
         trials: Most trials; None: as many as the time allows.
         time: Wall-clock seconds for everything, export included; None: no limit.
-        storage: Optuna storage URL; None: a journal file in the run folder.
+        storage: URL of a database whose study several jobs share; None: a journal file in the run folder.
+        study: Name of the shared study; None: that of the recipe and its plan.
         baselines: Train each modality alone as well, and let trials leave one of three or more out.
         ensemble: Average several models where that pays.
     """
@@ -97,6 +99,7 @@ class SearchSpec(_Frozen):
     trials: int | None = None
     time: float | None = None
     storage: str | None = None
+    study: str | None = None
     baselines: bool = True
     ensemble: bool = True
 
@@ -143,6 +146,13 @@ class Recipe(_Frozen):
     export: tuple[str, ...] = ("onnx",)
     plugins: tuple[str, ...] = ()
     seed: int = 0
+
+    def public_text(self) -> str:
+        """The recipe as it is written, without the password of a database: what is kept and passed on."""
+        text = self.path.read_text("utf-8")
+        storage = self.search.storage if self.search else None
+        found = re.match(r"[^/]*://[^/@:]*:([^/]*)@", storage or "")
+        return text.replace(f":{found[1]}@", ":***@") if found and found[1] else text
 
     @property
     def folder(self) -> Path:

@@ -158,6 +158,7 @@ def recipe_schema(registry: Registry) -> Schema:
                             },
                         ),
                         "storage": _say("URL of a study shared by several jobs.", {"type": "string", "pattern": "://"}),
+                        "study": _say("Name of the shared study; by default that of the recipe and its plan.", NAME),
                         "baselines": _say(
                             "Train each modality alone as well, and let trials leave one of three or more out.",
                             {"type": "boolean"},

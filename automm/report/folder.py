@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -69,6 +70,21 @@ def trial_folder(run: Path, name: str) -> Path:
     return run / "trials" / name
 
 
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report of a trial that ended; None if it did not, or if the file is damaged."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return report if isinstance(report, dict) and {"name", "state", "value", "resolved"} <= report.keys() else None
+
+
+def _user(path: Path) -> str:
+    """Who holds the lock of a run folder, for the message."""
+    text = (path / ".lock").read_text(encoding="utf-8", errors="replace").strip()
+    return f" ({text})" if text else ""
+
+
 class RunFolder:
     """One run's folder, used by one process at a time.
 
@@ -92,7 +108,11 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise StorageError(f"another run is using {path}; wait for it, or choose another --out") from None
+            user = _user(path)
+            raise StorageError(f"another run{user} is using {path}; wait for it, or choose another --out") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.flush()
         self._log = path / "events.jsonl"
         self._mend()
         self._began = time.monotonic()
@@ -119,8 +139,7 @@ class RunFolder:
 
     def report(self, name: str) -> dict[str, Any] | None:
         """The report of a trial that ended, None otherwise."""
-        path = trial_folder(self.path, name) / "report.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_report(trial_folder(self.path, name))
 
     def close(self) -> None:
         """Lets another process use the folder."""

@@ -100,7 +100,7 @@ def _described(
         group: _component("encoder", f"describe.{group}", c.descriptors[group], registry, trial) for group in groups
     }
     return {
-        "task": _fields("task", "task", c.task, registry, trial),
+        "task": _fields("task", "task", c.task, registry, Preferred()),  # its search ranges are those of a network's head
         "encoders": {item.slug: encoders[item.group] for item in inputs if item.group in encoders},
         "learner": _fields("learner", f"learner.{learner.key}", learner.component, registry, trial),
         "sampling": learner.sampling,

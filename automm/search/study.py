@@ -1,139 +1,263 @@
-"""The Optuna study of a run: ask, report, tell, and going on after a kill."""
+"""The Optuna study of a run: ask, report, tell, going on after a kill, and sharing it with other jobs."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import logging
+import time
 import uuid
 import warnings
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automm.errors import StorageError
+from automm.errors import DatabaseAwayError, StorageError
 from automm.plan.model import Plan
 from automm.plugin.registry import Registry
-from automm.report.folder import write_json
+from automm.report.folder import read_report, trial_folder, write_json
+from automm.search.journal import mend_journal
+from automm.search.shared import bring
 from automm.search.space import first_trials, resolve
 
 if TYPE_CHECKING:
     import optuna
 
 INTERRUPTED = "interrupted"
+NAME, JOB, FOLDER, REPORT = "name", "job", "folder", "report"
+"""Attributes of a trial: its name in the run folder; in a shared study also who trains it, where, and its report."""
+QUEUED = "queued"
+"""Attribute of a shared study: the job that queued the default configurations."""
 IDENTITY = "study.json"
 """Names the study of a run folder."""
+QUEUE_SECONDS = 10.0
+"""How long a job waits for the one that made the study to queue the default configurations."""
 
 
 class Study:
-    """The trials of a run, in a journal file of the run folder (or a database by URL).
+    """The trials of a run, in a journal file of the run folder, or in a database that several jobs share.
 
     What a trial tries depends on the seed, its index among the trials that count, and the trials before it. So a trial
     that a kill interrupted is simply asked for again, and a resumed study tries what an uninterrupted one would have
-    tried. Used on rank 0 only.
+    tried. In a database, every job whose plan has the same digest takes part in one study; each configuration that is
+    asked for belongs to the job that asked. Used on rank 0 only.
 
     Args:
         plan: The plan; its digest is part of the study's name.
         registry: Where configurations are validated.
         folder: The run folder.
-        storage: Optuna storage URL; None: a journal file.
+        storage: URL of the database; None: a journal file.
+        named: Name of a shared study; None: the recipe's name and the plan's digest.
+        warn: Is told what was wrong and did not stop the search.
+        stopping: Asks whether the user wants the run to end.
+
+    Attributes:
+        name: Name of the trial that was asked for last; also that of its folder.
+        shared: Whether other jobs may take part.
 
     Raises:
         StorageError: If the storage cannot be used, or the folder holds another plan's study.
     """
 
-    def __init__(self, plan: Plan, registry: Registry, folder: Path, storage: str | None = None) -> None:
+    def __init__(
+        self, plan: Plan, registry: Registry, folder: Path, storage: str | None = None, named: str | None = None, *,
+        warn: Callable[[str], None] = lambda _: None, stopping: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("optuna").setLevel(logging.ERROR)
-        self._optuna, self._plan, self._registry = optuna, plan, registry
+        self._optuna, self._plan, self._registry, self._folder = optuna, plan, registry, folder
         self._first = first_trials(plan, registry)
-        name = self._identify(folder)
-        self._storage = self._open(folder, storage)
+        self.name, self.shared = "", storage is not None
+        self._open: dict[str, Any] = {}
+        self._silent = False
+        title, self._job = self._identify(named if self.shared else None)
+        self._database, self._storage = self._opened(storage, warn, stopping)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=self._storage,
-                direction="maximize" if plan.maximize else "minimize",
-                load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
-            )
+            self._study, made = self._made(title, {
+                "storage": self._storage,
+                "direction": "maximize" if plan.maximize else "minimize",
+                "pruner": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+            })  # fmt: skip
+        if self.shared:
+            self._queue(made)
         self._recover()
 
-    def _identify(self, folder: Path) -> str:
-        """The study's name, drawn once per run folder: a database may hold many runs of one plan."""
-        path = folder / IDENTITY
+    def _identify(self, named: str | None) -> tuple[str, str]:
+        """The study's name, and this job's among those that share it: drawn once per run folder."""
+        path = self._folder / IDENTITY
         if not path.exists():
-            name = f"{self._plan.recipe}-{self._plan.digest}-{uuid.uuid4().hex[:8]}"
-            write_json(path, {"name": name, "plan": self._plan.digest})
-        known = json.loads(path.read_text("utf-8"))
-        if known["plan"] != self._plan.digest:
+            job = uuid.uuid4().hex[:8]
+            of_plan = f"{named or self._plan.recipe}-{self._plan.digest}"
+            write_json(
+                path,
+                {"name": of_plan if self.shared else f"{of_plan}-{job}", "plan": self._plan.digest, "job": job},
+            )
+        try:
+            known = json.loads(path.read_text("utf-8"))
+            name, plan, job = str(known["name"]), known["plan"], str(known.get("job", "0"))
+        except (ValueError, KeyError, TypeError):
+            hint = "use another --out, or remove the folder to start anew"
+            raise StorageError(f"{path} cannot be read; {hint}") from None
+        if plan != self._plan.digest:
             raise StorageError(
-                f"the run folder holds a search of another plan ({known['plan']}; this one is {self._plan.digest}): "
+                f"the run folder holds a search of another plan ({plan}; this one is {self._plan.digest}): "
                 "the recipe or the data changed since. Use another --out, or remove the folder to start anew"
             )
-        return str(known["name"])
+        return name, job
 
-    def _open(self, folder: Path, storage: str | None) -> Any:
+    def _opened(self, storage: str | None, warn: Callable[[str], None], stopping: Callable[[], bool]) -> Any:
+        """The database (None: a journal) and what Optuna takes as storage."""
         if storage is not None:
-            try:
-                return self._optuna.storages.get_storage(storage)
-            except Exception as problem:
-                raise StorageError(f"search.storage: cannot open {storage.split('@')[-1]}: {problem}") from problem
+            from automm.search.database import open_database
+
+            database = open_database(storage, warn, stopping)
+            return database, self._optuna.storages.get_storage(database)
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-        path = folder / "study.journal"
-        _drop_torn_line(path)
+        path = self._folder / "study.journal"
+        if problem := mend_journal(path):
+            warn(problem)
         backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        return self._optuna.storages.JournalStorage(backend)
+        try:
+            return None, self._optuna.storages.JournalStorage(backend)
+        except Exception as problem:
+            raise StorageError(
+                f"{path} cannot be read ({type(problem).__name__}: {problem}); remove it to search anew: "
+                "trials that are asked for again are taken over from their folders"
+            ) from problem
+
+    def _made(self, name: str, options: Mapping[str, Any]) -> tuple[Any, bool]:
+        """The study, and whether this job made it: names are unique in a storage."""
+        try:
+            return self._optuna.create_study(study_name=name, **options), True
+        except self._optuna.exceptions.DuplicatedStudyError:
+            return self._optuna.create_study(study_name=name, load_if_exists=True, **options), False
+
+    def _queue(self, made: bool) -> None:
+        """Queues the default configurations of a shared study, once: taking one off the queue is atomic."""
+        until = time.monotonic() + QUEUE_SECONDS
+        while not made and QUEUED not in self._study.user_attrs and time.monotonic() < until:
+            time.sleep(0.1)
+        if QUEUED not in self._study.user_attrs:
+            for _, params in self._first:
+                self._study.enqueue_trial(params, skip_if_exists=True)
+            self._study.set_user_attr(QUEUED, self._job)
 
     def _recover(self) -> None:
-        """Marks trials that a kill left running; they do not count."""
+        """Ends this job's trials that a kill left running: with their report, or as interrupted (they do not count)."""
         states = self._optuna.trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            if self.shared and trial.user_attrs.get(JOB) != self._job:
+                continue
+            report = self._report(trial.user_attrs.get(NAME)) if self.shared else None
+            if report is not None:
+                self._storage.set_trial_user_attr(trial._trial_id, REPORT, _brief(report))
+                self._end(trial.number, report["value"], report["state"])
+                continue
             self._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
             self._study.tell(trial.number, state=states.FAIL)
+            if self.shared and trial.params:
+                self._study.enqueue_trial(trial.params)
 
     def ask(self) -> dict[str, Any]:
         """The next trial's resolved configuration: the default configurations first, then samples.
 
+        `name` is that of the trial. Several trials may be open at once.
+
         Raises:
             PluginError: If the sampled fields contradict each other; `tell` must end the trial all the same.
+            DatabaseAwayError: If the database stays away.
         """
-        index = len(self.counted())
+        index = self._index()
+        first_job = not self.shared or self._study.user_attrs.get(QUEUED) == self._job
+        salt = 0 if first_job else int(self._job, 16)  # jobs that ask at the same time must not ask the same
         waiting = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,))
-        if index < len(self._first) and not waiting:
+        if not self.shared and index < len(self._first) and not waiting:
             self._study.enqueue_trial(self._first[index][1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study.sampler = self._optuna.samplers.TPESampler(
-                seed=(self._plan.seed * 100_003 + index) % 2**32, n_startup_trials=8, group=True, multivariate=True
-            )
-            self._trial = self._study.ask()
+                seed=(self._plan.seed * 100_003 + index + salt) % 2**32,
+                n_startup_trials=8, group=True, multivariate=True,
+            )  # fmt: skip
+            trial = self._study.ask()
+            self._silent = False
+            self.name = str(trial.number if self.shared else index)
+            facts = {JOB: self._job, NAME: self.name, FOLDER: str(self._folder)} if self.shared else {NAME: self.name}
+            for key, fact in facts.items():
+                trial.set_user_attr(key, fact)
+            self._open[self.name] = trial
             if not self._plan.searching:
                 return self._first[index][0]
-            return resolve(self._plan, self._registry, self._trial)
+            return resolve(self._plan, self._registry, trial)
 
-    def report(self, step: int, value: float) -> bool:
-        """Notes an intermediate value of the asked trial; True if it should be pruned."""
-        self._trial.report(value, step)
-        return bool(self._trial.should_prune())
+    def _index(self) -> int:
+        """Place of the next trial: the first that no other has; in a shared study, the number of trials so far."""
+        if self.shared:
+            return len(self._study.get_trials(deepcopy=False))
+        taken = {*self.names(), *self._open}
+        return next(index for index in itertools.count() if str(index) not in taken)
 
-    def tell(self, value: float | None, state: str, facts: dict[str, Any]) -> None:
-        """Ends the asked trial.
+    def left(self, resolved: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The report in the folder of the trial asked for last: it ended, and the study did not hear of it."""
+        report = self._report(self.name)
+        if report is None or report["resolved"] != resolved:
+            return None
+        for entry in report["history"]:
+            if entry.get(self._plan.metric) is not None and self._plan.searching:
+                self.report(entry["epoch"], entry[self._plan.metric])
+        return report
+
+    def _report(self, name: str | None) -> dict[str, Any] | None:
+        return read_report(trial_folder(self._folder, name)) if name else None
+
+    def report(self, step: int, value: float, name: str | None = None) -> bool:
+        """Notes an intermediate value of a trial (by default the one asked for last); True if it should be pruned.
+
+        A database that is away is not waited for: the trial then goes on without being pruned.
+        """
+        if self._silent:
+            return False
+        trial = self._open[name or self.name]
+        try:
+            with self._database.impatient() if self._database else contextlib.nullcontext():
+                trial.report(value, step)
+                return bool(trial.should_prune())
+        except DatabaseAwayError:
+            self._silent = True
+            return False
+
+    def tell(self, value: float | None, state: str, facts: Mapping[str, Any], name: str | None = None) -> None:
+        """Ends a trial.
 
         Args:
             value: The metric; None unless it completed or was pruned.
             state: complete, repeated, pruned or failed.
             facts: Kept with the trial (plain JSON).
+            name: The trial; None: the one asked for last.
+
+        Raises:
+            DatabaseAwayError: If the database stays away; the trial is told of when the run goes on.
         """
+        name = name or self.name
+        trial = self._open[name]
         for key, fact in facts.items():
-            self._trial.set_user_attr(key, fact)
+            trial.set_user_attr(key, fact)
+        if self.shared and (report := self._report(name)) is not None:
+            trial.set_user_attr(REPORT, _brief(report))
+        self._end(trial, value, state)
+        del self._open[name]
+
+    def _end(self, trial: Any, value: float | None, state: str) -> None:
         states = self._optuna.trial.TrialState
         if state in ("complete", "repeated") and value is not None:
-            self._study.tell(self._trial, value)
+            self._study.tell(trial, value)
         else:
-            self._study.tell(self._trial, state=states.PRUNED if state == "pruned" else states.FAIL)
+            self._study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
 
     def counted(self) -> list[optuna.trial.FrozenTrial]:
         """The trials that ended and were not interrupted, in order."""
@@ -143,12 +267,39 @@ class Study:
             if trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED)
         ]
 
+    def names(self) -> list[str]:
+        """The names of this job's trials that count."""
+        return [
+            str(trial.user_attrs.get(NAME, place))
+            for place, trial in enumerate(self.counted())
+            if not self.shared or trial.user_attrs.get(JOB) == self._job
+        ]
 
-def _drop_torn_line(path: Path) -> None:
-    """Cuts a last journal line that a kill left without its end; the operations before it are kept."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    def full(self) -> bool:
+        """Whether the jobs that share the study have asked for all its trials, together."""
+        if not self.shared or self._plan.trials is None:
+            return False
+        running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
+        others = [trial for trial in running if JOB in trial.user_attrs and trial.user_attrs[JOB] != self._job]
+        return len(self.counted()) + len(others) + len(self._open) >= self._plan.trials
+
+    def others(self, known: Collection[str]) -> list[dict[str, Any]]:
+        """Reports of trials that other jobs ended; weights and answers are brought into this run folder.
+
+        Args:
+            known: Names of the trials that need not be given again.
+        """
+        if not self.shared:
+            return []
+        found = []
+        for trial in self.counted():
+            facts = trial.user_attrs
+            if facts.get(JOB) != self._job and facts.get(NAME, "") not in known and REPORT in facts:
+                here, there = trial_folder(self._folder, facts[NAME]), trial_folder(Path(facts[FOLDER]), facts[NAME])
+                found.append(bring(json.loads(facts[REPORT]), there, here))
+        return found
+
+
+def _brief(report: Mapping[str, Any]) -> str:
+    """A report as a trial's attribute: without the epochs."""
+    return json.dumps({**report, "history": []}, allow_nan=False)

@@ -159,7 +159,7 @@ import pytest
         # search, export
         (
             "search: {trails: 5}",
-            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, storage, baselines, ensemble)",
+            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, storage, study, baselines, ensemble)",
         ),
         ("search: {trials: 0}", "3:10 search.trials: must be a whole number from 1 to 1000000, got 0"),
         (
@@ -169,6 +169,7 @@ import pytest
         ("search: {time: 0}", "3:10 search.time: must be a time such as"),
         ("search: {storage: 'postgresql://h/d'}", "3:1 search: name a budget: trials, time or both"),
         ("search: {trials: 1, storage: file.db}", "3:21 search.storage: 'file.db' is no URL"),
+        ("search: {trials: 1, study: ours}", "3:21 search.study: needs search.storage: only a database is shared"),
         ("search: true", "3:1 search: must be a mapping such as {trials: 60, time: 2h}, not the truth value true"),
         ("export: [onnx, mlflw]", "3:16 export: unknown exporter 'mlflw'; there are: flat, onnx"),
     ],

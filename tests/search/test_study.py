@@ -8,6 +8,7 @@ import pytest
 
 from automm.core.space import Choices
 from automm.errors import PluginError, StorageError
+from automm.report.folder import write_json
 from automm.search.space import first_trials
 from automm.search.study import Study
 
@@ -17,6 +18,11 @@ pytest.importorskip("optuna")
 def value_of(resolved):
     encoder = resolved["encoders"]["title"]
     return 0.5 + resolved["task"]["config"]["hidden"] / 1000 - (encoder["name"] == "long") * 0.1
+
+
+def report_of(name, resolved):
+    return {"name": name, "state": "complete", "value": value_of(resolved) if "encoders" in resolved else 0.0,
+            "resolved": resolved, "history": []}  # fmt: skip
 
 
 def go_on(study, trials):
@@ -31,24 +37,22 @@ def go_on(study, trials):
 
 @pytest.fixture
 def open_study(tmp_path, make_plan, registry):
-    def make(name="run", storage=None, **changes):
+    def make(name="run", storage=None, warn=lambda _: None, **changes):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        return Study(make_plan(**changes), registry, folder, storage)
+        return Study(make_plan(**changes), registry, folder, storage, warn=warn)
 
     return make
 
 
-@pytest.mark.parametrize("database", [False, True])
-def test_resumed_study_asks_for_what_an_uninterrupted_one_asks_for(open_study, tmp_path, database):
-    storage = f"sqlite:///{tmp_path / 'studies.db'}" if database else None
-    calm = go_on(open_study("calm", storage), 12)
-    first = go_on(open_study("run", storage), 5)
-    killed = open_study("run", storage).ask()  # never told
-    rest = go_on(open_study("run", storage), 12)
+def test_resumed_study_asks_for_what_an_uninterrupted_one_asks_for(open_study):
+    calm = go_on(open_study("calm"), 12)
+    first = go_on(open_study("run"), 5)
+    killed = open_study("run").ask()  # never told
+    rest = go_on(open_study("run"), 12)
     assert [*first, *rest] == calm
     assert killed == rest[0]
-    done = open_study("run", storage).counted()
+    done = open_study("run").counted()
     assert len(done) == 12
     assert [trial.value for trial in done] == [value_of(resolved) for resolved in calm]
 
@@ -147,14 +151,55 @@ def test_other_plan_is_refused(open_study):
         open_study(seed=1)
 
 
-def test_runs_of_one_plan_do_not_meet_in_a_database(open_study, tmp_path):
-    storage = f"sqlite:///{tmp_path / 'studies.db'}"
-    go_on(open_study("a", storage), 2)
-    assert open_study("b", storage).counted() == []
-    assert len(open_study("a", storage).counted()) == 2
-    open_study("c", storage, seed=1)  # nor do other plans of the same name
+def test_line_that_cannot_be_read_costs_no_finished_trial(open_study, tmp_path):
+    calm = go_on(open_study("calm"), 7)
+    told = [value_of(resolved) for resolved in go_on(open_study("run"), 5)]
+    journal = tmp_path / "run" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[len(lines) // 2] = b'{"op_code": 8, \xff}\n'
+    journal.write_bytes(b"".join(lines))
+    for number, resolved in enumerate(calm[:5]):
+        write_json(tmp_path / "run" / "trials" / str(number) / "report.json", report_of(str(number), resolved))
+    warnings: list[str] = []
+    study = open_study("run", warn=warnings.append)
+    assert len(warnings) == 1
+    assert f"line {len(lines) // 2 + 1} cannot be read" in warnings[0]
+    assert (tmp_path / "run" / "study.journal.damaged").read_bytes() == b"".join(lines[len(lines) // 2 :])
+    assert 0 < len(study.counted()) < 5
+    asked = []
+    while len(study.counted()) < 7:
+        resolved = study.ask()
+        if (left := study.left(resolved)) is None:
+            asked.append(resolved)
+        study.tell(left["value"] if left else value_of(resolved), "complete", {})
+    assert asked == calm[5:]  # what had ended is taken over, what follows is what an undamaged study asks for
+    assert [trial.value for trial in study.counted()][:5] == told
 
 
-def test_storage_that_cannot_be_opened_is_named(open_study):
-    with pytest.raises(StorageError, match=r"search\.storage: cannot open host/none: "):
-        open_study(storage="nosuch://user:secret@host/none")
+def test_report_of_another_configuration_is_not_taken_over(open_study, tmp_path):
+    study = open_study()
+    write_json(tmp_path / "run" / "trials" / "0" / "report.json", report_of("0", {"task": {}}))
+    assert study.left(study.ask()) is None
+
+
+def test_several_trials_may_be_open_at_once(open_study):
+    study = open_study()
+    asked = {}
+    for _ in range(3):
+        resolved = study.ask()
+        asked[study.name] = resolved
+    assert list(asked) == ["0", "1", "2"]
+    assert len({json.dumps(resolved, sort_keys=True) for resolved in asked.values()}) == 3
+    for name in ("1", "0"):
+        study.tell(0.5, "complete", {}, name)
+    assert sorted(study.names()) == ["0", "1"]
+    again = open_study()  # killed: trial 2 is asked for again, under its name
+    again.ask()
+    assert again.name == "2"
+
+
+def test_identity_that_cannot_be_read_is_named(open_study, tmp_path):
+    open_study()
+    (tmp_path / "run" / "study.json").write_text("{", "utf-8")
+    with pytest.raises(StorageError, match=r"study\.json cannot be read; use another --out"):
+        open_study()
