@@ -189,7 +189,7 @@ def _package(
         golden_rows=rows[:2],
         folder=part.table.folder,
         metrics={key: {name: v for name, v in value.items() if v is not None} for key, value in metrics.items()},
-        recipe=run.recipe.path.read_text("utf-8"),
+        recipe=run.recipe.public_text(),
         plan=run.plan.model_dump(mode="json"),
         resolved={
             "members": [member._asdict() for member in members],
