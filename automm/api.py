@@ -12,6 +12,7 @@ from automm.core.arrays import ArraySpec, collate
 from automm.core.cells import as_text, is_null, parse_boolean, parse_date, parse_number
 from automm.core.checkpoints import find_checkpoint, has_weights, read_checkpoint_json
 from automm.core.component import Component, ModuleComponent
+from automm.core.compressor import GraphCompressor, ModelCompressor, NotCompressible, StudentCompressor
 from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
 from automm.core.features import Features
@@ -61,19 +62,23 @@ __all__ = [
     "Features",
     "Fusion",
     "Graph",
+    "GraphCompressor",
     "InputInfo",
     "Learner",
     "Loss",
     "Metric",
     "MissingExtraError",
     "Modality",
+    "ModelCompressor",
     "ModuleComponent",
+    "NotCompressible",
     "PluginError",
     "PretrainedEncoder",
     "Processor",
     "RecipePath",
     "RemovedInAutomm2Warning",
     "Rows",
+    "StudentCompressor",
     "TargetInfo",
     "Task",
     "Tune",

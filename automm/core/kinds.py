@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from automm.core.component import Component, ModuleComponent
+from automm.core.compressor import Compressor
 from automm.core.decoder import Decoder
 from automm.core.features import Features
 from automm.core.learner import Learner
@@ -396,6 +397,6 @@ class Exporter(Component, abstract=True):
 
 
 KINDS: dict[str, type[Component]] = {
-    base.kind: base for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Exporter, Processor, Decoder)
+    base.kind: base for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Compressor, Exporter, Processor, Decoder)
 }
 """Kind name → base class; what `register` accepts."""
