@@ -22,6 +22,7 @@ from automm.package.content import PackageContent, PackageInput
 from automm.runtime import manifest as parts
 from automm.runtime import ops, strictjson
 from automm.runtime.inputs import RuntimeInput
+from automm.runtime.limits import limits_of
 from automm.runtime.media import resolve_cells
 from automm.runtime.package import open_package
 from automm.runtime.rows import encode_rows
@@ -126,6 +127,8 @@ class _Writer:
         self.add("provenance/environment.json", strictjson.dumps(card.environment()))
         metrics = parts.MetricsPart(**{side: _finite(content.metrics.get(side, {})) for side in ("valid", "test")})
         self.add("provenance/metrics.json", strictjson.dumps(metrics.model_dump()))
+        for relative, data in content.extra.items():
+            self.add(relative, data)
         manifest = parts.Manifest(
             format="automm",
             format_version=1,
@@ -200,10 +203,10 @@ class _Writer:
                 arrays=self.add(f"assets/{item.slug}.npz", write_npz(arrays)) if arrays else None,
             ),
             arrays={
-                name: parts.ArrayPart(dtype=spec.dtype, shape=tuple(spec.shape), pad=spec.pad)
+                name: parts.ArrayPart.model_validate(spec._asdict())
                 for name, spec in processor.specs().items()
             },
-            limits={name: float(bound) for name, bound in processor.limits.items()},
+            limits=limits_of(processor),
         )
 
     def golden(self, session: Session) -> parts.GoldenPart | None:
@@ -227,7 +230,7 @@ class _Writer:
         media: list[str] = []
 
         def keep(data: bytes, suffix: str = "") -> str:
-            name = f"media/{len(media)}{suffix}"
+            name = f"media/{len(media)}{'' if suffix.lower() in parts.CODE else suffix}"
             media.append(self.add(f"golden/{name}", data))
             return name
 

@@ -15,6 +15,7 @@ from automm.core.processor import BadCells, Processor
 from automm.errors import AutommError, PackageError
 from automm.runtime import ops
 from automm.runtime.files import PackageFiles
+from automm.runtime.limits import check_limits, limits_of
 from automm.runtime.manifest import InputPart
 from automm.runtime.media import input_cells
 from automm.runtime.state import join_state
@@ -29,7 +30,7 @@ def load_processor(part: InputPart, files: PackageFiles) -> Processor:
         PackageError: If its operation is absent or of another version, or configuration or state do not fit it.
     """
     named = part.processor
-    cls = ops.find(named.op, named.version, named.owner.distribution)
+    cls = ops.find(named.op, named.version, named.owner.distribution, named.owner.version)
     npz = files.read(named.arrays) if named.arrays else None
     state = join_state(files.read(named.state), npz, named.state)
     try:
@@ -45,6 +46,10 @@ def load_processor(part: InputPart, files: PackageFiles) -> Processor:
     listed = {name: array.spec() for name, array in part.arrays.items()}
     if specs != listed:
         raise PackageError(f"input {part.name!r}: {named.op!r} gives {specs}, the manifest says {listed}")
+    try:
+        check_limits(processor, part.limits)
+    except PackageError as problem:
+        raise PackageError(f"input {part.name!r}: {problem}") from None
     return processor
 
 
@@ -56,10 +61,19 @@ class RuntimeInput:
         slug: Prefix of its arrays.
         columns: The columns it reads.
         processor: The fitted processor.
+        limits: What is refused, name → bound; by default what `limits_of` says.
     """
 
-    def __init__(self, name: str, slug: str, columns: Sequence[str], processor: Processor) -> None:
+    def __init__(
+        self,
+        name: str,
+        slug: str,
+        columns: Sequence[str],
+        processor: Processor,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
         self.name, self.columns, self.processor = name, tuple(columns), processor
+        self.limits = {**limits_of(processor), **(limits or {})}
         self._prefix = f"{slug}."
         self._present = f"{slug}.present"
         single = len(self.columns) == 1
@@ -82,7 +96,7 @@ class RuntimeInput:
         Raises:
             PackageError: If the processor gives another number of rows than it was given.
         """
-        cells = {name: [_clean(cell) for cell in table[name]] for name in self.columns}
+        cells = {name: [clean(cell) for cell in table[name]] for name in self.columns}
         reasons: dict[int, str] = {}
         while True:
             try:
@@ -114,7 +128,7 @@ class RuntimeInput:
         return reason if reason.startswith("column ") else f"{self._where}: {reason}"
 
     def _process(self, cells: Cells, folder: Path | None) -> dict[str, np.ndarray]:
-        return self.processor(input_cells(self.processor, self.columns, cells, folder))
+        return self.processor(input_cells(self.processor, self.columns, cells, folder, self.limits))
 
     def _raising(self, cells: Cells, rows: int, folder: Path | None) -> dict[int, str]:
         """Row by row: the positions where the processor raises, so that one odd cell does not cost the whole batch."""
@@ -129,7 +143,7 @@ class RuntimeInput:
         return found
 
 
-def _clean(cell: Any) -> Any:
+def clean(cell: Any) -> Any:
     """The cell as plain Python; None if it is missing."""
     if isinstance(cell, np.generic):
         cell = cell.item()

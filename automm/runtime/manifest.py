@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
 from pydantic import Field
 
@@ -13,8 +15,22 @@ from automm.errors import PackageError
 from automm.runtime import strictjson
 
 FILE = "automm.json"
+SIGNATURE = "model.sig"
+"""The optional signature. Like the manifest itself it stands in the folder and not in the list of files."""
 FORMAT_VERSION = 1
 LARGEST = 16 * 2**20
+ROW_BYTES = 2**30
+"""Most bytes that the fixed sizes of one array may come to, per row."""
+KINDS = frozenset(
+    {".json", ".onnx", ".npz", ".safetensors", ".yaml", ".yml", ".md", ".txt", ".html", ".csv", ".jsonl", ""}
+)
+"""Endings of the files that a package may list; the media of its examples (below `golden/media/`) may have others."""
+CODE = frozenset(
+    {".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib", ".exe", ".bat", ".cmd", ".ps1", ".sh", ".js", ".jar",
+     ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".whl", ".egg"}
+)  # fmt: skip
+"""Endings that nothing in a package has: programs, and formats that run code when they are read."""
+MEDIA = "golden/media/"
 
 
 class _Part(pydantic.BaseModel):
@@ -29,7 +45,17 @@ def _inside(path: str) -> str:
     return path
 
 
+def _listable(path: str) -> str:
+    if path in (FILE, SIGNATURE):
+        raise ValueError(f"{path!r} is never listed: it vouches for the list")
+    ending = PurePosixPath(path).suffix.lower()
+    if ending in CODE or (ending not in KINDS and not path.startswith(MEDIA)):
+        raise ValueError(f"{path!r}: packages hold no {ending} files")
+    return path
+
+
 InnerPath = Annotated[str, pydantic.AfterValidator(_inside)]
+ListedPath = Annotated[InnerPath, pydantic.AfterValidator(_listable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z][0-9a-z_]*$")]
 
@@ -44,9 +70,31 @@ class OwnerPart(_Part):
 class ArrayPart(_Part):
     """One array of a processor, without its batch axis."""
 
-    dtype: str
-    shape: tuple[int | str, ...]
+    dtype: Literal[
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ]
+    shape: tuple[Annotated[int, Field(ge=0)] | str, ...]
     pad: float
+
+    @pydantic.model_validator(mode="after")
+    def _small(self) -> ArrayPart:
+        sizes = [size for size in self.shape if isinstance(size, int)]
+        if math.prod(sizes) * np.dtype(self.dtype).itemsize > ROW_BYTES:
+            raise ValueError(
+                f"an array of {self.dtype} {list(self.shape)} per row is over the limit of {ROW_BYTES:,} bytes"
+            )
+        return self
 
     def spec(self) -> ArraySpec:
         """The same as processors state it."""
@@ -76,7 +124,7 @@ class InputPart(_Part):
         slug: Prefix of its arrays in the graph.
         optional: Whether it was ever missing in the training rows.
         arrays: Array name → specification.
-        limits: What the processor refuses: name → bound.
+        limits: Cells above are refused: name → bound.
     """
 
     name: str
@@ -87,7 +135,17 @@ class InputPart(_Part):
     optional: bool
     processor: ProcessorPart
     arrays: dict[str, ArrayPart]
-    limits: dict[str, float]
+    limits: dict[str, Annotated[float, Field(gt=0)]]
+
+
+class LimitsPart(_Part):
+    """What bounds one run of the model, whatever its inputs.
+
+    Attributes:
+        rows: Most rows that become arrays at a time. Longer tables are predicted in pieces, longer requests refused.
+    """
+
+    rows: Annotated[int, Field(ge=1)] = 1024
 
 
 class GraphPart(_Part):
@@ -195,13 +253,14 @@ class Manifest(_Part):
     task: TaskPart
     target: TargetPart
     inputs: Annotated[tuple[InputPart, ...], Field(min_length=1)]
+    limits: LimitsPart = LimitsPart()
     graphs: dict[str, GraphPart]
     decoder: DecoderPart
     metrics: MetricsPart
     tolerance: Tolerance
     golden: GoldenPart | None
     lineage: LineagePart
-    files: dict[InnerPath, FilePart]
+    files: dict[ListedPath, FilePart]
 
     @pydantic.model_validator(mode="after")
     def _coherent(self) -> Manifest:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from automm.core.processor import BadCell, BadCells, Processor
+from automm.runtime.limits import CHARACTERS, limits_of, too_large
 
 _URL = re.compile(r"(?i)([a-z][a-z0-9+.-]+)://")
 LONGEST_PATH = 4096
+BOUNDED = {"characters": CHARACTERS}
 
 
 def inside(folder: Path, cell: str | Path) -> Path | None:
@@ -57,24 +59,32 @@ def resolve(processor: Processor, cell: Any, folder: Path | None) -> Any:
     return path
 
 
-def resolve_cells(processor: Processor, cells: Sequence[Any], folder: Path | None) -> list[Any]:
-    """`resolve` for every cell that is present, if the processor reads media; else the cells themselves.
+def resolve_cells(
+    processor: Processor, cells: Sequence[Any], folder: Path | None, limits: Mapping[str, float] | None = None
+) -> list[Any]:
+    """The cells as the processor reads them: `resolve` for every cell that is present, if it reads media.
+
+    Args:
+        processor: The processor.
+        cells: Cells of one column.
+        folder: Where relative paths start; None: paths are refused.
+        limits: What is refused, name → bound; by default what `limits_of` says.
 
     Raises:
-        BadCells: For all cells that cannot be used.
+        BadCells: For all cells that cannot be used or are over the limits.
     """
-    if not processor.media:
-        return list(cells)
-    found: list[Any] = []
+    found: list[Any] = list(cells)
     reasons: dict[int, str] = {}
-    for at, cell in enumerate(cells):
-        try:
-            found.append(None if cell is None else resolve(processor, cell, folder))
-        except BadCell as problem:
-            found.append(None)
-            reasons[at] = str(problem)
+    if processor.media:
+        for at, cell in enumerate(found):
+            try:
+                found[at] = None if cell is None else resolve(processor, cell, folder)
+            except BadCell as problem:
+                found[at] = None
+                reasons[at] = str(problem)
+    reasons |= too_large(found, processor.media, limits_of(processor) if limits is None else limits)
     if reasons:
-        raise BadCells(reasons)
+        raise BadCells(dict(sorted(reasons.items())))
     return found
 
 
@@ -84,7 +94,11 @@ def takes_columns(processor: Processor) -> bool:
 
 
 def input_cells(
-    processor: Processor, columns: Sequence[str], cells: Mapping[str, Sequence[Any]], folder: Path | None
+    processor: Processor,
+    columns: Sequence[str],
+    cells: Mapping[str, Sequence[Any]],
+    folder: Path | None,
+    limits: Mapping[str, float] | None = None,
 ) -> Any:
     """The cells of an input in the form that its processor takes, with media cells resolved.
 
@@ -93,24 +107,30 @@ def input_cells(
         columns: The input's columns, in order.
         cells: Column → cells.
         folder: Where relative media paths start; None: paths are refused.
+        limits: What is refused, name → bound; by default what `limits_of` says.
 
     Returns:
         Column → cells for a processor of many columns; a list of cells for one column; else a list with, per row, the
         list of its values (never paths), or None if all of them are missing.
 
     Raises:
-        BadCells: For all rows with a cell that cannot be resolved.
+        BadCells: For all rows with a cell that cannot be resolved or is over the limits.
     """
     if len(columns) > 1 and not takes_columns(processor):
+        large = too_large([cell for column in columns for cell in cells[column]], False, BOUNDED)
+        count = len(cells[columns[0]])
+        if large:
+            raise BadCells({at % count: reason for at, reason in large.items()})
         rows = zip(*(cells[column] for column in columns), strict=True)
         return [None if all(value is None for value in row) else list(row) for row in rows]
     resolved: dict[str, list[Any]] = {}
     reasons: dict[int, str] = {}
     for column in columns:
         try:
-            resolved[column] = resolve_cells(processor, cells[column], folder)
+            resolved[column] = resolve_cells(processor, cells[column], folder, limits)
         except BadCells as problem:
-            reasons |= problem.reasons
+            named = "" if len(columns) == 1 else f"column {column!r}: "
+            reasons |= {at: named + reason for at, reason in problem.reasons.items()}
     if reasons:
         raise BadCells(dict(sorted(reasons.items())))
     return resolved if takes_columns(processor) else resolved[columns[0]]

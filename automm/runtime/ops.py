@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from functools import cache
 from importlib.metadata import entry_points
@@ -15,6 +16,8 @@ from automm.core.processor import Processor
 from automm.errors import PackageError, PluginError
 
 GROUP = "automm_ops"
+OWN = "automm"
+LOCAL = "local"
 _LOCAL: dict[str, type[Component]] = {}
 
 
@@ -51,41 +54,70 @@ def add_file(path: Path) -> list[str]:
 
 
 @cache
-def _points() -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _points() -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
+    return found
 
 
 def distribution(op: str) -> tuple[str, str]:
     """Name and version of the distribution that offers an operation ("local" for one known to this process only)."""
-    point = _points().get(op)
-    if point is None or point.dist is None:
-        return ("local", "0")
-    return (point.dist.name, point.dist.version)
+    points = [] if op in _LOCAL else [point for point in _points().get(op, ()) if point.dist is not None]
+    return (points[0].dist.name, points[0].dist.version) if points else (LOCAL, "0")
 
 
-def find(op: str, version: int, owner: str = "") -> type[Any]:
-    """The class of an operation.
+def find(op: str, version: int, owner: str = LOCAL, made_with: str = "0") -> type[Any]:
+    """The class of an operation. Only the distribution that a package names may offer it.
+
+    An older version of an operation is looked for under the name `<op>@<version>`.
 
     Args:
         op: Operation id.
-        version: The version that a package was made with.
-        owner: The distribution that offered it then, for the message.
+        version: Its version when the package was made.
+        owner: The distribution that offered it then.
+        made_with: That distribution's version. Of a distribution other than automm the major version must agree.
 
     Raises:
-        PackageError: If it is absent, or its version is older than the package's.
+        PackageError: If the operation is absent, offered by another distribution, or of another version.
     """
-    cls: Any = _LOCAL.get(op)
-    if cls is None and op in _points():
-        try:
-            cls = _points()[op].load()
-        except ImportError as problem:
-            raise PackageError(f"operation {op!r} needs a package that is not installed: {problem}") from problem
+    cls = _LOCAL.get(op)
     if cls is None:
-        hint = f"; install {owner}" if owner and owner != "local" else "; it came from a local plugin file"
-        raise PackageError(f"the package needs the operation {op!r}, which is not installed here{hint}")
-    if cls.version != version:
+        cls = _load(op, version, owner, made_with)
+    if cls.version != version:  # type: ignore[attr-defined]
         raise PackageError(
-            f"the package needs version {version} of {op!r}, installed is version {cls.version}"
-            f"; install a matching version of {owner or distribution(op)[0]}"
+            f"the package needs version {version} of {op!r}, installed is version {cls.version}"  # type: ignore[attr-defined]
+            f"; install a matching version of {owner}"
         )
-    return cls  # type: ignore[no-any-return]
+    return cls
+
+
+def _load(op: str, version: int, owner: str, made_with: str) -> type[Component]:
+    offered = _points().get(f"{op}@{version}") or _points().get(op, [])
+    points = [point for point in offered if point.dist is not None and _plain(point.dist.name) == _plain(owner)]
+    if not points:
+        hint = (
+            f"; install {owner} {made_with}" if owner != LOCAL else "; it came from a local plugin file (--plugin FILE)"
+        )
+        others = ", ".join(sorted(point.dist.name for point in offered if point.dist is not None))
+        where = f"is offered here by {others} and not by {owner}" if others else "is not installed here"
+        raise PackageError(f"the package needs the operation {op!r}, which {where}{hint}")
+    installed = points[0].dist.version
+    if _plain(owner) != OWN and _major(installed) != _major(made_with):
+        raise PackageError(
+            f"the package was made with {owner} {made_with} (for the operation {op!r}), installed is {installed}; "
+            f"install {owner} {_major(made_with)}.*"
+        )
+    try:
+        return points[0].load()  # type: ignore[no-any-return]
+    except ImportError as problem:
+        raise PackageError(f"operation {op!r} needs a package that is not installed: {problem}") from problem
+
+
+def _plain(name: str) -> str:
+    """A distribution's name in the form in which two spellings of it are equal."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _major(version: str) -> str:
+    return version.lstrip("v").partition(".")[0]

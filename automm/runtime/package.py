@@ -11,7 +11,7 @@ import numpy as np
 import pydantic
 
 from automm.core.decoder import Decoder
-from automm.errors import AutommError, PackageError
+from automm.errors import AutommError, DataError, PackageError
 from automm.runtime import manifest as manifests
 from automm.runtime import ops
 from automm.runtime.files import PackageFiles, read_plain
@@ -73,7 +73,13 @@ class Package:
 
         Returns:
             Answer name → [rows that were not refused, …] in their order, and position → reason for the refused rows.
+
+        Raises:
+            DataError: If there are more rows than the package takes at a time.
         """
+        if rows > self.manifest.limits.rows:
+            most = self.manifest.limits.rows
+            raise DataError(f"{rows:,} rows at a time are over the package's limit of {most:,}; take smaller batches")
         arrays, refused = self.arrays(table, rows, folder)
         if refused:
             kept = [at for at in range(rows) if at not in refused]
@@ -139,13 +145,22 @@ def open_package(
     manifest, digest = read_manifest(path)
     root = Path(path).resolve()
     files = PackageFiles(root, manifest.files)
+    if strange := files.unlisted(hidden=False):
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+        raise PackageError(
+            f"{path}: holds files that the manifest does not list: {', '.join(strange[:5])}{more}; remove them"
+        )
     graphs = {}
     for name, graph in manifest.graphs.items():
         session = Session(files.read(graph.file), graph.file, threads)
         if set(session.inputs) != set(graph.inputs) or set(session.outputs) != set(graph.outputs):
             raise PackageError(f"{graph.file}: its inputs and outputs are not the ones in the manifest")
+        _check_types(session, manifest)
         graphs[name] = session
-    inputs = [RuntimeInput(part.name, part.slug, part.columns, load_processor(part, files)) for part in manifest.inputs]
+    inputs = [
+        RuntimeInput(part.name, part.slug, part.columns, load_processor(part, files), part.limits)
+        for part in manifest.inputs
+    ]
     package = Package(root, manifest, digest, files, inputs, graphs, _load_decoder(manifest.decoder))
     if verify == "goldens":
         from automm.runtime.goldens import check_goldens
@@ -154,8 +169,27 @@ def open_package(
     return package
 
 
+def _check_types(session: Session, manifest: Manifest) -> None:
+    """Compares what a graph takes with what the processors give: types, number of sizes, and fixed sizes."""
+    given: dict[str, tuple[str, tuple[int | str, ...]]] = {}
+    for part in manifest.inputs:
+        given[f"{part.slug}.present"] = ("bool", ())
+        given |= {f"{part.slug}.{name}": (array.dtype, array.shape) for name, array in part.arrays.items()}
+    for name, (dtype, sizes) in session.types.items():
+        if name not in given:
+            continue
+        wanted, shape = given[name]
+        pairs = zip(sizes[1:], shape, strict=False)
+        other = any(isinstance(size, int) and size != found for size, found in pairs)
+        if dtype != wanted or len(sizes) != 1 + len(shape) or isinstance(sizes[0], int) or other:
+            raise PackageError(
+                f"{session.what}: takes {name!r} as {dtype} {list(sizes)}, the manifest gives {wanted} "
+                f"{['batch', *shape]}"
+            )
+
+
 def _load_decoder(part: DecoderPart) -> Decoder:
-    cls = ops.find(part.op, part.version, part.owner.distribution)
+    cls = ops.find(part.op, part.version, part.owner.distribution, part.owner.version)
     try:
         decoder: Decoder = cls(cls.Config.stored(part.config))
     except pydantic.ValidationError as problem:

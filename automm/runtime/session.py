@@ -11,6 +11,11 @@ import onnxruntime as ort
 from automm.errors import PackageError
 
 PREFIX = "out_"
+TYPES = {f"tensor({name})": dtype for name, dtype in {"float": "float32", "double": "float64"}.items()} | {
+    f"tensor({name})": name
+    for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16")
+}
+"""ONNX Runtime's names of types → NumPy's."""
 
 
 class Session:
@@ -23,6 +28,7 @@ class Session:
 
     Attributes:
         inputs: Names of the arrays it takes. Exporters may drop what the model never reads.
+        types: Input → dtype and sizes, batch first; a size that is not a number is free.
         outputs: Names of its outputs as they stand in the file.
 
     Raises:
@@ -40,6 +46,9 @@ class Session:
             raise PackageError(f"{what}: ONNX Runtime cannot load the graph: {str(problem)[:300]}") from None
         self.what = what
         self.inputs = tuple(item.name for item in self._session.get_inputs())
+        self.types = {
+            item.name: (TYPES.get(item.type, item.type), tuple(item.shape)) for item in self._session.get_inputs()
+        }
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self._answers = [name.removeprefix(PREFIX) for name in self.outputs]
 

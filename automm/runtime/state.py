@@ -99,10 +99,15 @@ def read_npz(data: bytes, what: str) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            claimed = 0
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if member.compress_type != zipfile.ZIP_STORED or name == member.filename or name in arrays:
                     raise PackageError(f"{what}: {member.filename!r} is not a stored array")
+                if "/" in name or "\\" in name or ".." in name:
+                    raise PackageError(f"{what}: {member.filename!r} is not a plain name")
+                if (claimed := claimed + member.file_size) > len(data):
+                    raise PackageError(f"{what}: its members claim more bytes than the file has")
                 arrays[name] = _read_npy(archive.read(member), f"{what}: {name}")
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, KeyError) as problem:
         raise PackageError(f"{what}: not a readable NPZ file: {problem}") from None

@@ -36,7 +36,7 @@ class Limits(NamedTuple):
 
     bytes: int = 100_000_000
     seconds: float = 30.0
-    longest: float = 4 * 3600.0
+    longest: float = 1800.0
 
 
 def read(cell: Path | bytes, rate: int, limits: Limits) -> np.ndarray:

@@ -33,7 +33,7 @@ class Sound(Processor, abstract=True):
         """Samples per second that every sound is resampled to; None: chosen by the training files."""
         max_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
         """What is kept of a sound: its first seconds."""
-        longest: Annotated[float, Field(gt=0)] = 4 * 3600.0
+        longest: Annotated[float, Field(gt=0)] = 1800.0
         """Seconds above which a sound is refused."""
         max_bytes: Annotated[int, Field(ge=1)] = 100_000_000
         """File size above which a sound is refused."""

@@ -65,11 +65,6 @@ class Ngrams(Processor):
         self._factors = np.where(letters, _LETTER_WEIGHT, 1.0) * idf
 
     @property
-    def limits(self) -> dict[str, float]:
-        """Characters that are read; the rest of a longer text is left out."""
-        return {"characters": self.config.max_chars}
-
-    @property
     def size(self) -> int:
         """Number of ids, padding included (known after `fit`)."""
         return len(self._ids) + 1

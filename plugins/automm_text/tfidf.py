@@ -62,11 +62,6 @@ class Tfidf(Processor):
         settings = Ngrams.Config(**fields, row_terms=self.config.max_terms, space=dimensions)
         return Ngrams(settings, {key: self.state[key] for key in ("terms", "idf") if key in self.state})
 
-    @property
-    def limits(self) -> dict[str, float]:
-        """Characters that are read; the rest of a longer text is left out."""
-        return {"characters": self.config.max_chars}
-
     def fit(self, chunks: Iterable[Sequence[Any]]) -> None:
         """Learns the vocabulary, the space and the words."""
         rows = sum(1 for _ in self._present(chunks))

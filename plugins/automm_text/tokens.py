@@ -62,11 +62,6 @@ class Tokens(Processor):
     def _characters(self) -> int:
         return int(self.config.max_length * self.config.windows * CHARS_PER_TOKEN)
 
-    @property
-    def limits(self) -> dict[str, float]:
-        """Characters that are read; the rest of a longer text is left out."""
-        return {"characters": self._characters * (2 if self.config.long == "head_tail" else 1)}
-
     def specs(self) -> dict[str, ArraySpec]:
         """The arrays it gives."""
         shape = ("windows", "time") if self.config.long == "windows" else ("time",)

@@ -61,9 +61,16 @@ def test_file_that_is_not_listed_is_never_opened(copied):
     refused(copied, "'assets/title.json' is used but not listed")
 
 
-def test_stray_files_are_named_and_left_alone(copied):
+def test_what_is_not_listed_is_refused_by_name(copied):
     (copied / "assets/extra.bin").write_bytes(b"x")
-    assert open_package(copied).files.unlisted() == ["assets/extra.bin"]
+    (copied / "linked").symlink_to("/etc")
+    refused(copied, "does not list: assets/extra.bin, linked;")
+
+
+def test_what_version_control_leaves_behind_is_left_alone(copied):
+    (copied / ".git").mkdir()
+    (copied / ".git/config").write_text("x")
+    assert open_package(copied).files.unlisted() == [".git/config"]
 
 
 def test_missing_file_is_named(copied):
@@ -173,7 +180,7 @@ def test_state_that_does_not_fit_the_processor_is_refused(copied):
 
 
 def test_processor_with_other_arrays_is_refused(copied):
-    edit(copied, lambda manifest: manifest["inputs"][2]["arrays"]["pixels"].update(shape=[5]))
+    edit(copied, lambda manifest: manifest["inputs"][2]["arrays"]["pixels"].update(pad=1))
     refused(copied, "the manifest says")
 
 

@@ -38,7 +38,8 @@ def test_package_answers_like_the_model(made):
 def test_manifest_says_what_the_package_is(made):
     package = open_package(made.path)
     manifest = package.manifest
-    assert manifest.inputs[0].limits == {"words": 8}
+    assert manifest.inputs[0].limits == {"words": 8, "characters": 1_000_000}
+    assert manifest.inputs[2].limits == {"bytes": 100_000_000}
     assert [part.optional for part in manifest.inputs] == [True, False, False]
     assert manifest.metrics.valid == {"accuracy": 0.75}  # an undefined metric has no place in JSON
     assert manifest.target.names == ("cold", "warm")

@@ -1,0 +1,77 @@
+"""What cells may be at most. Looked at before a processor sees them, in training and in serving alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automm.core.processor import Processor
+from automm.errors import PackageError
+
+CHARACTERS = 1_000_000
+"""Most characters of a text cell, unless its processor says otherwise."""
+BYTES = 100_000_000
+"""Most bytes of a media cell, unless its processor says otherwise."""
+HERE = frozenset({"characters", "bytes"})
+"""What is refused here; every other limit is the processor's own work."""
+
+
+def limits_of(processor: Processor) -> dict[str, float]:
+    """The limits of an input: what its processor refuses, and the general bound on its cells."""
+    general = {"bytes": BYTES} if processor.media else {"characters": CHARACTERS}
+    return {**general, **{name: float(bound) for name, bound in processor.limits.items()}}
+
+
+def check_limits(processor: Processor, stated: Mapping[str, float]) -> None:
+    """Compares the limits in a manifest with those that are enforced.
+
+    Raises:
+        PackageError: If a stated limit is enforced by nobody, or with another bound.
+    """
+    own = processor.limits
+    for name, bound in stated.items():
+        if name in HERE:
+            continue
+        if name not in own:
+            raise PackageError(f"the limit {name!r} of the manifest is not one that {processor.op!r} enforces")
+        if own[name] != bound:
+            raise PackageError(
+                f"the manifest limits {name} to {bound:,g}, {processor.op!r} refuses above {own[name]:,g}"
+            )
+
+
+def too_large(cells: Sequence[Any], media: bool, limits: Mapping[str, float]) -> dict[int, str]:
+    """Position → reason for the cells that are over the limits.
+
+    Args:
+        cells: Cells of one column; of a media column paths, bytes, or text that is the data itself.
+        media: Whether the column's processor reads media.
+        limits: Name → bound.
+    """
+    most = limits.get("bytes") if media else limits.get("characters")
+    if most is None:
+        return {}
+    if media:
+        found = {at: _media(cell, most) for at, cell in enumerate(cells) if isinstance(cell, bytes | str | Path)}
+    else:
+        found = {at: _text(cell, most) for at, cell in enumerate(cells) if isinstance(cell, str | list | bytes)}
+    return {at: reason for at, reason in found.items() if reason}
+
+
+def _text(cell: str | bytes | list[Any], most: float) -> str:
+    size = len(cell)
+    if isinstance(cell, list):
+        size += sum(len(item) for item in cell if isinstance(item, str))
+    return f"text of {size:,} characters is over the limit of {most:,.0f}" if size > most else ""
+
+
+def _media(cell: Path | bytes | str, most: float) -> str:
+    if isinstance(cell, str):  # base64 takes a third more than the bytes, a list of numbers as text about twice
+        return f"{len(cell):,} characters are over the limit of {most:,.0f} bytes" if len(cell) > 2 * most else ""
+    try:
+        size = len(cell) if isinstance(cell, bytes) else os.stat(cell).st_size
+    except OSError:
+        return ""  # the processor says what is wrong with the file
+    return f"file of {size:,} bytes is over the limit of {most:,.0f}" if size > most else ""
