@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from automm.plan.model import Plan
 from automm.plan.prepare import Prepared
 from automm.plugin.loader import Plugins
@@ -47,6 +49,19 @@ class Member(NamedTuple):
     resolved: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Continued:
+    """What an update adds to a run.
+
+    Attributes:
+        parent: Digest of the package that is continued.
+        stand_for: How many training rows each row of the training table stands for.
+    """
+
+    parent: str
+    stand_for: np.ndarray
+
+
 @dataclass
 class Run:
     """The state of one `fit`, shared by its steps."""
@@ -63,6 +78,7 @@ class Run:
     reports: list[dict[str, Any]] = field(default_factory=list)
     baselines: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
+    continued: Continued | None = None
 
     def event(self, event: str, **facts: Any) -> None:
         """Logs an event, on rank 0."""

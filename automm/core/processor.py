@@ -12,6 +12,7 @@ import numpy as np
 
 from automm.core.arrays import ArraySpec, collate
 from automm.core.component import Component
+from automm.core.figures import Figure, of_arrays, of_cells, of_files
 
 
 class BadCell(Exception):
@@ -75,6 +76,31 @@ class Processor(Component, abstract=True):
                 its list of cells. None is a missing cell. May be iterated more than once.
         """
         del chunks
+
+    def extend(self, chunks: Iterable[Any]) -> None:
+        """Learns from later cells what is new in them (categories, say) when a package is updated.
+
+        What had a place in the arrays keeps it, so that trained weights still fit; see `Encoder.adopt`. By default
+        nothing changes.
+
+        Args:
+            chunks: As for `fit`.
+        """
+        del chunks
+
+    def figures(self, field: str, cells: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+        """What is watched of a field when data may drift: figure ("words", "value") → its values.
+
+        By default: of text its length and kinds of characters, of numbers their value, of lists their length, mean and
+        deviation, of media their size in bytes and the length, mean and deviation of the arrays.
+
+        Args:
+            field: The column, or the input if it reads several columns as one.
+            cells: Its cells as `load` gets them; None is a missing one. All of them can be used.
+            arrays: What `__call__` gave for the same rows (of all columns), padded.
+        """
+        del field
+        return {**of_files(cells), **of_arrays(arrays, self.specs())} if self.media else of_cells(cells)
 
     def specs(self) -> dict[str, ArraySpec]:
         """The arrays it gives (known after `fit`)."""
@@ -151,6 +177,8 @@ def read_media(cell: Path | bytes, most: int) -> bytes:
     if isinstance(cell, bytes | bytearray):
         data = bytes(cell)
         size = len(data)
+    elif not isinstance(cell, Path):
+        raise BadCell(f"must be a file or its bytes, it is {type(cell).__name__}")
     else:
         try:
             size = cell.stat().st_size

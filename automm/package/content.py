@@ -52,6 +52,7 @@ class PackageContent:
         task_owner: Distribution and version that offer the task.
         parent: Digest of the package that this one continues.
         tolerance: What deviation counts as agreement.
+        extra: Further files, path → content: the drift reference, what an update starts from.
     """
 
     name: str
@@ -71,3 +72,4 @@ class PackageContent:
     task_owner: tuple[str, str] = ("automm", "")
     parent: str | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
+    extra: Mapping[str, bytes] = field(default_factory=dict)

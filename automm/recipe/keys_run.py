@@ -1,12 +1,13 @@
-"""Readers of the keys about the run: `search`, `require`, `export`, `plugins`, `seed`."""
+"""Readers of the keys about the run: `search`, `require`, `export`, `plugins`, `update`, `seed`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from automm.recipe.keys_model import metric_word
-from automm.recipe.model import GateSpec, SearchSpec
+from automm.recipe.model import GateSpec, SearchSpec, UpdateSpec
 from automm.recipe.problems import unknown
 from automm.recipe.walk import Walk, kind
 from automm.recipe.yaml import Node
@@ -99,6 +100,28 @@ def read_plugins(walk: Walk, node: Node) -> tuple[str, ...]:
         elif path.suffix != ".py" or not path.is_file():
             walk.add(node, f"there is no Python file {file} in the recipe's folder {folder}")
     return files
+
+
+NOTHING = "none"
+MOST_ROWS = 100_000
+
+
+def read_update(walk: Walk, node: Node) -> UpdateSpec | None:
+    """`update:` none, or {rows, weights}."""
+    if not isinstance(node.value, dict):
+        if node.text != NOTHING:
+            walk.add(node, f"must be none or a mapping such as {{rows: 500}}, not {kind(node)}")
+        return UpdateSpec(rows=0, weights=False)
+    parts = walk.mapping(node, ("rows", "weights"), "{rows: 500, weights: true}")
+    values: dict[str, Any] = {}
+    if "rows" in parts and (rows := walk.whole(parts["rows"], 0, MOST_ROWS)) is not None:
+        values["rows"] = rows
+    if "weights" in parts:
+        values["weights"] = parts["weights"].value
+        if values["weights"] != "auto" and not isinstance(values["weights"], bool):
+            walk.add(parts["weights"], f"must be auto, true or false, not {kind(parts['weights'])}")
+            return None
+    return UpdateSpec(**values)
 
 
 def read_seed(walk: Walk, node: Node) -> int | None:

@@ -112,6 +112,18 @@ class GateSpec(_Frozen):
     value: float
 
 
+class UpdateSpec(_Frozen):
+    """What the package keeps for `automm update`.
+
+    Attributes:
+        rows: Most training rows, with a quarter as many rows that were held out; 0: none.
+        weights: The weights of networks; "auto": if they are small.
+    """
+
+    rows: int = 2000
+    weights: Literal["auto"] | bool = "auto"
+
+
 class Recipe(_Frozen):
     """The recipe in normal form.
 
@@ -126,6 +138,7 @@ class Recipe(_Frozen):
         metric: None: the task's default.
         export: Exporter names.
         plugins: Local plugin files, relative to the recipe.
+        update: What the package keeps, so that it can be updated.
         seed: Seed of everything.
     """
 
@@ -145,6 +158,7 @@ class Recipe(_Frozen):
     require: tuple[GateSpec, ...] = ()
     export: tuple[str, ...] = ("onnx",)
     plugins: tuple[str, ...] = ()
+    update: UpdateSpec = UpdateSpec()
     seed: int = 0
 
     def public_text(self) -> str:

@@ -18,7 +18,7 @@ from automm.recipe.keys_data import (
     read_target,
 )
 from automm.recipe.keys_model import check_remedy, read_imbalance, read_metric, read_model, read_task, read_train
-from automm.recipe.keys_run import read_export, read_plugins, read_require, read_search, read_seed
+from automm.recipe.keys_run import read_export, read_plugins, read_require, read_search, read_seed, read_update
 from automm.recipe.model import Recipe
 from automm.recipe.problems import InvalidRecipeError, Problem
 from automm.recipe.walk import Walk
@@ -39,6 +39,7 @@ KEYS: dict[str, Callable[[Walk, Node], Any]] = {
     "require": read_require,
     "export": read_export,
     "plugins": read_plugins,
+    "update": read_update,
     "seed": read_seed,
 }
 """Key → its reader, in the order of reading: the task comes before what is checked against it."""

@@ -13,7 +13,7 @@ from automm.plugin.registry import Entry, Registry
 from automm.recipe.components import leaf_types
 from automm.recipe.keys_data import METHODS
 from automm.recipe.keys_model import remedies
-from automm.recipe.keys_run import GATES, MOST_SEED, MOST_TRIALS
+from automm.recipe.keys_run import GATES, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING
 from automm.recipe.walk import metric_names
 from automm.train.config import TrainConfig
 
@@ -175,6 +175,26 @@ def recipe_schema(registry: Registry) -> Schema:
         ),
         "export": _say("Formats to write.", _one_or_more(_words(_entries(registry, "exporter")))),
         "plugins": _say("Python files in the recipe's folder that register components.", NAMES),
+        "update": _say(
+            "What the package keeps so that `automm update` can go on from it: training rows and weights, or none.",
+            {
+                "anyOf": [
+                    {"const": NOTHING},
+                    _object(
+                        {
+                            "rows": _say(
+                                "Most training rows that are stored in the package.",
+                                {"type": "integer", "minimum": 0, "maximum": MOST_ROWS, "default": 2000},
+                            ),
+                            "weights": _say(
+                                "Store the weights of networks; auto: if they are small.",
+                                {"enum": ["auto", True, False]},
+                            ),
+                        }
+                    ),
+                ]
+            },
+        ),
         "seed": _say("Seed of everything.", {"type": "integer", "minimum": 0, "maximum": MOST_SEED, "default": 0}),
     }
     return {
