@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "predict_file"]
 
 if TYPE_CHECKING:
+    from automm.predict_file import predict_file
     from automm.runtime.predictor import load
 
 
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from automm.runtime.predictor import load
 
         return load
+    if name == "predict_file":
+        from automm.predict_file import predict_file
+
+        return predict_file
     raise AttributeError(f"module 'automm' has no attribute {name!r}")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
-
-from automm.cli.results import check_ending, open_results
-from automm.errors import DataError, UsageError
 
 
 @click.command("predict")
@@ -24,6 +20,7 @@ from automm.errors import DataError, UsageError
 @click.option("--allow-missing", is_flag=True, help="Take columns that the table does not have for missing cells.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Rows in memory at a time.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the model; by default one per core.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @click.option(
     "--plugin",
     "plugins",
@@ -38,39 +35,26 @@ def command(
     allow_missing: bool,
     batch_size: int,
     threads: int | None,
+    quiet: bool,
     plugins: tuple[Path, ...],
 ) -> None:
     """Predicts every row of TABLE with PACKAGE.
 
     The result has one line per row, in the table's order: the row's number from 1, the prediction, and, if the row
-    could not be used, the reason in the column "error".
+    could not be used, the reason in the column "error". The table may be larger than memory; the result appears under
+    its name when it is complete.
     """
-    from automm.data.sources import open_table
+    from automm.data.results import check_ending
+    from automm.predict_file import predict_file
     from automm.runtime import ops
-    from automm.runtime.predictor import load, missing_columns
+    from automm.runtime.predictor import load
 
     check_ending(out)
-    if not table.exists():
-        raise DataError(f"{table}: no such file")
-    if out.exists() and out.samefile(table):
-        raise UsageError(f"{out} is the input table; choose another name for the results")
     for plugin in plugins:
         ops.add_file(plugin)
     predictor = load(package, threads=threads)
-    results = predictor.package.decoder.columns()
-    rows = refused = 0
-    with tempfile.TemporaryDirectory(prefix="automm-predict-") as cache:
-        source = open_table([table.name], table.resolve().parent, Path(cache))
-        absent = [name for name in predictor.columns if name not in source.columns]
-        if absent and not allow_missing:
-            raise DataError(f"{table}: {missing_columns(absent, source.columns)}")
-        there = [name for name in predictor.columns if name in source.columns]
-        with open_results(out, {"row": "integer", **results, "error": "string"}) as file:
-            chunks = source.chunks(there, size=batch_size)
-            for numbers, found in predictor.predict_chunks(chunks, folder=source.folder, allow_missing=allow_missing):
-                errors = [found.refused.get(at) for at in range(len(found))]
-                file.write({"row": [int(number) + 1 for number in numbers], **found.columns, "error": errors})
-                rows += len(found)
-                refused += len(found.refused)
-    note = f', {refused:,} refused (see the column "error")' if refused else ", none refused"
-    click.echo(f"{rows:,} rows: {rows - refused:,} predicted{note}; results in {out}", err=True)
+    counts = predict_file(
+        predictor, table, out, allow_missing=allow_missing, batch_size=batch_size, progress=not quiet
+    )  # fmt: skip
+    note = f', {counts.refused:,} refused (see the column "error")' if counts.refused else ", none refused"
+    click.echo(f"{counts.rows:,} rows: {counts.rows - counts.refused:,} predicted{note}; results in {out}", err=True)

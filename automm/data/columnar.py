@@ -34,12 +34,14 @@ class Columnar:
         notes: Remarks for the report.
         digest: Hash of its content.
         read: Gives its rows.
+        count: Number of its rows, if its head says so.
     """
 
     schema: pa.Schema
     notes: tuple[str, ...]
     digest: str
     read: Callable[[], Iterator[pa.RecordBatch]]
+    count: int | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows."""
@@ -67,7 +69,7 @@ def open_parquet(path: Path) -> Columnar:
 
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
+            schema, count = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{path}: not a readable Parquet file: {problem}") from None
 
@@ -78,7 +80,7 @@ def open_parquet(path: Path) -> Columnar:
         except (pa.ArrowException, OSError) as problem:
             raise DataError(f"{path}: damaged Parquet file: {problem}") from None
 
-    return Columnar(schema, (), file_digest(path), read)
+    return Columnar(schema, (), file_digest(path), read, count)
 
 
 def open_arrow(path: Path) -> Columnar:

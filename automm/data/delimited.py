@@ -53,6 +53,7 @@ class TextFile:
         encoding: Codec name.
         errors: What happens to undecodable bytes: "strict" or "replace".
         notes: What was guessed.
+        lines: Number of line feeds.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class TextFile:
     encoding: str
     errors: str = "strict"
     notes: tuple[str, ...] = ()
+    lines: int = 0
 
     def open(self) -> TextIO:
         """The file as text; line ends are left as they are."""
@@ -77,11 +79,12 @@ def scan_text(path: Path) -> TextFile:
     """
     digest = hashlib.blake2b(digest_size=16)
     decoder = codecs.getincrementaldecoder("utf-8")()
-    head, foreign, valid = b"", bytearray(), True
+    head, foreign, valid, lines = b"", bytearray(), True, 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             head = head or block[: 2**16]
             digest.update(block)
+            lines += block.count(b"\n")
             if valid:
                 try:
                     decoder.decode(block)
@@ -97,7 +100,7 @@ def scan_text(path: Path) -> TextFile:
     if not head.strip():
         raise DataError(f"{path}: the file is empty")
     encoding, errors, notes = _encoding(path, head, bytes(foreign), valid)
-    return TextFile(path, digest.hexdigest(), encoding, errors, notes)
+    return TextFile(path, digest.hexdigest(), encoding, errors, notes, lines)
 
 
 def _encoding(path: Path, head: bytes, foreign: bytes, valid: bool) -> tuple[str, str, tuple[str, ...]]:
@@ -249,6 +252,11 @@ class Delimited:
     schema: pa.Schema
     notes: tuple[str, ...]
     digest: str = field(default="")
+
+    @property
+    def count(self) -> int | None:
+        """The lines after the header; fewer rows where cells hold line feeds."""
+        return max(self.text.lines - 1, 0)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows.

@@ -40,6 +40,11 @@ class JsonLines:
     notes: tuple[str, ...]
     digest: str
 
+    @property
+    def count(self) -> int | None:
+        """The lines."""
+        return self.text.lines
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows."""
         rows: list[dict[str, Any]] = []

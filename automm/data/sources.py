@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +30,7 @@ from automm.data.columnar import (
 )
 from automm.data.delimited import open_delimited
 from automm.data.jsonlines import JsonLines, open_jsonlines
+from automm.data.stream import Stream
 from automm.data.table import Table, write_table
 from automm.errors import DataError, StorageError
 
@@ -49,6 +52,10 @@ class Source(Protocol):
     @property
     def digest(self) -> str:
         """Hash of its content."""
+
+    @property
+    def count(self) -> int | None:
+        """About how many rows it has, if that is known."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Its rows."""
@@ -105,6 +112,27 @@ def open_table(sources: Sequence[str], folder: Path, cache: Path) -> Table:
         return _convert(opened, [str(file) for file in files], name, start.resolve(), cache, key)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[Stream]:
+    """Opens a file, a folder of part files or a `datasets` folder for reading it once; nothing is copied.
+
+    Args:
+        path: The file or folder. A gzip file is unpacked to the temporary folder first.
+
+    Raises:
+        DataError: If it is missing, empty, damaged or of an unknown format.
+    """
+    files = _expand(path)
+    names = [str(file) for file in files]
+    with tempfile.TemporaryDirectory(prefix="automm-unpacked-") as unpacked:
+        opened = [_open(file, Path(unpacked) / str(at)) for at, file in enumerate(files)]
+        schema = _common_schema(opened, names)
+        counts = [source.count for source in opened]
+        about = None if None in counts else sum(count for count in counts if count is not None)
+        folder = (path if path.is_dir() else path.parent).resolve()
+        yield Stream(str(path), folder, tuple(schema.names), about, lambda: _batches(opened, names, schema))
 
 
 def _expand(path: Path) -> list[Path]:

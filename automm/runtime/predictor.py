@@ -86,20 +86,32 @@ class Predictor:
         Raises:
             DataError: If a column is absent, or the data are of no known form.
         """
-        given, rows = as_table(data, self.columns)
-        table = self.complete(given, rows, allow_missing, data)
         base = Path(folder) if folder is not None else None
-        if rows <= batch_size:
-            return self._batch(table, rows, base)
         whole = Predictions({name: [] for name in self._results})
-        for start in range(0, rows, batch_size):
-            piece = {name: cells[start : start + batch_size] for name, cells in table.items()}
-            part = self._batch(piece, min(batch_size, rows - start), base)
+        for start, table, rows in self._pieces(data, allow_missing, batch_size):
+            part = self._batch(table, rows, base)
+            if start == 0 and rows < batch_size:
+                return part
             for name, values in part.columns.items():
                 whole.columns[name] += values
             whole.refused.update({start + at: reason for at, reason in part.refused.items()})
             whole.count += part.count
         return whole
+
+    def _pieces(self, data: Any, allow_missing: bool, size: int) -> Iterator[tuple[int, Table, int]]:
+        """(first row, column → cells, rows) of every piece. A frame becomes Python cells piece by piece."""
+        count = _frame_rows(data)
+        if count is not None and count > size:
+            for start in range(0, count, size):
+                piece = data.iloc[start : start + size] if hasattr(data, "iloc") else data.slice(start, size)
+                given, rows = as_table(piece, self.columns)
+                yield start, self.complete(given, rows, allow_missing, data), rows
+            return
+        given, rows = as_table(data, self.columns)
+        table = self.complete(given, rows, allow_missing, data)
+        for start in range(0, rows, size):
+            piece = table if rows <= size else {name: cells[start : start + size] for name, cells in table.items()}
+            yield start, piece, min(size, rows - start)
 
     def predict_chunks(
         self,
@@ -217,6 +229,16 @@ def as_table(data: Any, columns: Sequence[str]) -> tuple[dict[str, Sequence[Any]
     raise DataError(
         f"cannot read rows from {type(data).__name__}; give a list of dictionaries, columns, or a data frame"
     )
+
+
+def _frame_rows(data: Any) -> int | None:
+    """Number of rows of a pandas, pyarrow or polars table; None for everything else."""
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        return len(data)
+    for rows in ("num_rows", "height"):
+        if hasattr(data, rows) and hasattr(data, "slice"):
+            return int(getattr(data, rows))
+    return None
 
 
 def column_names(data: Any) -> list[str]:

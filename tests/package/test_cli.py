@@ -112,7 +112,7 @@ def test_nothing_is_overwritten_or_left_half_written(made, table, tmp_path, monk
     def full(self, columns):
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr("automm.cli.results._Csv.write", full)
+    monkeypatch.setattr("automm.data.results._Csv.write", full)
     assert "No space left" in run_failing(predict.command, StorageError, made.path, table, "-o", out)
     assert out.read_text() == "old"
     assert list(tmp_path.glob(".*")) == []

@@ -63,20 +63,33 @@ class _Parquet:
     """Lists become JSON text, because their element type is not known before the first row."""
 
     TYPES = {"integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}  # noqa: RUF012
+    GROUP = 2**14
+    """Rows per row group: a file of many small ones is large, and slow to read."""
 
     def __init__(self, path: Path, types: Mapping[str, str]) -> None:
         self._types = types
         self._schema = pa.schema([(name, self.TYPES.get(kind, pa.string())) for name, kind in types.items()])
         self._file = pq.ParquetWriter(path, self._schema)
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
         arrays = [
             pa.array([_text(v) if kind == "list" else v for v in columns[name]], self._schema.field(name).type)
             for name, kind in self._types.items()
         ]
-        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._waiting.append(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._rows += self._waiting[-1].num_rows
+        if self._rows >= self.GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.concat_tables(self._waiting).combine_chunks())
+        self._waiting, self._rows = [], 0
 
     def close(self) -> None:
+        self._flush()
         self._file.close()
 
 
