@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,7 @@ def _fit(
         for text in plugins.problems():
             log.event("warning", text=text)
     run = _planned(recipe, plugins, ranks, folder, log, began)
-    with stop_requests(run):
-        study = ranks.keep(lambda: _study(run))
+    with stop_requests(run), _open_study(run) as study:
         if run.plan.searching:
             _search_with_baselines(run, study)
         else:
@@ -150,6 +150,17 @@ def _check_bad_rows(run: Run) -> None:
 def _write_ledger(ledger: Ledger, folder: Path) -> None:
     with storage_errors(folder / "bad_rows.csv"):
         ledger.write(folder)
+
+
+@contextmanager
+def _open_study(run: Run) -> Iterator[Study | None]:
+    """The study, on rank 0."""
+    study = run.ranks.keep(lambda: _study(run))
+    try:
+        yield study
+    finally:
+        if study is not None:
+            study.close()
 
 
 def _study(run: Run) -> Study:

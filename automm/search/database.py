@@ -20,6 +20,8 @@ PATIENCE = float(os.environ.get("AUTOMM_STORAGE_TIMEOUT", "600"))
 """Seconds that a run waits for a database that went away."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts; the last one repeats."""
+OPENINGS = 4
+"""Attempts at opening a database whose tables another job makes at the same time."""
 CONNECTION = {
     "connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
     "tcp_user_timeout": "30000",
@@ -43,7 +45,7 @@ def shown(url: str) -> str:
         made = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
         return url.split("@")[-1].partition("?")[0]
-    return made.set(password=None, query={}).render_as_string()
+    return made._replace(password=None).set(query={}).render_as_string()
 
 
 def open_database(url: str, say: Callable[[str], None], stopping: Callable[[], bool]) -> PatientStorage:
@@ -62,10 +64,16 @@ def open_database(url: str, say: Callable[[str], None], stopping: Callable[[], b
         raise MissingExtraError(
             "search.storage: postgresql+psycopg needs a driver that is not installed: pip install 'automm[postgres]'"
         )
-    try:
-        return PatientStorage(url, say, stopping)
-    except Exception as problem:
-        raise StorageError(f"search.storage: cannot open {shown(url)}: {_reason(problem)}") from None
+    for attempt in range(OPENINGS):
+        try:
+            return PatientStorage(url, say, stopping)
+        except Exception as problem:
+            # Two jobs that find a new database at the same time both make its tables: the one that loses looks again.
+            raced = isinstance(problem, sqlalchemy.exc.IntegrityError) or "already exists" in str(problem)
+            if not raced or attempt == OPENINGS - 1:
+                raise StorageError(f"search.storage: cannot open {shown(url)}: {_reason(problem)}") from None
+            time.sleep(PAUSES[1])
+    raise AssertionError("unreachable")
 
 
 class PatientStorage(RDBStorage):
@@ -87,7 +95,12 @@ class PatientStorage(RDBStorage):
         options: dict[str, Any] = {"pool_pre_ping": True}
         if made.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
             options["connect_args"] = {key: value for key, value in CONNECTION.items() if key not in made.query}
-        super().__init__(url, engine_kwargs=options)
+        try:
+            super().__init__(url, engine_kwargs=options)
+        except BaseException:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
         self._inside = False
 
     @contextmanager

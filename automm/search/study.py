@@ -299,6 +299,12 @@ class Study:
                 found.append(bring(json.loads(facts[REPORT]), there, here))
         return found
 
+    def close(self) -> None:
+        """Leaves the database."""
+        if self._database is not None:
+            self._storage.remove_session()
+            self._database.engine.dispose()
+
 
 def _brief(report: Mapping[str, Any]) -> str:
     """A report as a trial's attribute: without the epochs."""
