@@ -24,6 +24,7 @@ class ExitCode(enum.IntEnum):
     PACKAGE = 9  # the package is damaged, foreign or refused
     STORAGE = 10  # disk full, no permission, run folder in use
     VERIFICATION = 11  # the exported package disagrees with the trained model
+    DRIFT = 12  # the data have moved away from what the package was trained on
     INTERRUPTED = 130  # Ctrl-C or SIGTERM
 
 

@@ -169,13 +169,16 @@ class Monitor:
         self._seen = {_key(known): Seen(known) for known in self.reference.histograms}
         self._inputs = watched(package)
 
-    def add(self, table: Mapping[str, Sequence[Any]], rows: int, folder: Path | None) -> None:
+    def add(self, table: Mapping[str, Sequence[Any]], rows: int, folder: Path | None) -> dict[int, str]:
         """Counts some rows.
 
         Args:
             table: Column → cells, `rows` each: all columns that the model reads, and the target's if they are known.
             rows: Number of rows.
             folder: Where media paths start.
+
+        Returns:
+            Position → reason of the rows that could not be read.
         """
         arrays, refused = self.package.arrays(table, rows, folder)
         kept = [at for at in range(rows) if at not in refused]
@@ -186,7 +189,7 @@ class Monitor:
         if self.task is not None and all(column in table for column in columns):
             self._count(target_figures(self.task, {column: table[column] for column in columns}))
         if not kept:
-            return
+            return refused
         if refused:
             arrays = {name: array[kept] for name, array in arrays.items()}
         cells = {column: [table[column][at] for at in kept] for column in self.package.columns}
@@ -198,6 +201,7 @@ class Monitor:
                 self._count({("model", item.slug, figure): content for figure, content in parts.items()})
         answers = self.package.run(arrays, len(kept))
         self._count(result_figures(self.package.decoder, answers))
+        return refused
 
     def _count(self, found: Mapping[Key, Figure]) -> None:
         for key, content in found.items():
