@@ -20,8 +20,12 @@ COMMANDS = {
     "plan": "Show what fit would try, and how long it takes.",
     "fit": "Train, choose, and write a verified package.",
     "predict": "Predict every row of a table.",
+    "serve": "Serve packages over HTTP.",
     "evaluate": "Measure a package on a labelled table.",
+    "monitor": "Compare new rows with those that a package was trained on.",
+    "update": "Train a package further on new rows; keep the better one.",
     "package": "Inspect or verify a package.",
+    "export": "Write a package for Docker, Kubernetes, MLflow and others.",
     "plugins": "List plugins and components.",
     "schema": "Write the recipe's JSON schema for editors.",
 }

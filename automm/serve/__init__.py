@@ -1,0 +1,1 @@
+"""`automm serve`: packages behind HTTP. Torch-free; needs the extra `serve`."""
