@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -374,47 +369,3 @@ def _write_failure(folder: Path, recipe: Recipe, problem: AutommError, began: fl
             "wall_seconds": round(time.monotonic() - began, 3),
         },
     )  # fmt: skip
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Tells one state of a file, which is always replaced as a whole, from another."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def in_job() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def launch(arguments: Sequence[str], processes: int, out: Path) -> int:
-    """Runs the same command under torchrun on this machine.
-
-    Args:
-        arguments: The command line after `automm`.
-        processes: Number of processes.
-        out: The run folder.
-
-    Returns:
-        The exit code of the run; torchrun's own says only that some process failed.
-    """
-    known = _stamp(out / "summary.json")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    with subprocess.Popen([*command, "-m", "automm", *arguments]) as job:
-        # A terminal's Ctrl-C reaches the job by itself, a scheduler's SIGTERM comes here alone.
-        old = [
-            (signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: None)),
-            (signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: job.terminate())),
-        ]
-        try:
-            code = job.wait()
-        finally:
-            for number, previous in old:
-                signal.signal(number, previous)
-    summary = out / "summary.json"
-    if code and _stamp(summary) not in (None, known):
-        return int(json.loads(summary.read_text("utf-8"))["exit_code"])
-    return code

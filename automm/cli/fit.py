@@ -47,11 +47,12 @@ def command(
         raise MissingExtraError(
             "fit needs torch and lightning, which the base install leaves out: pip install 'automm[train]'"
         )
-    from automm.orchestrate import fit, in_job, launch, run_folder
+    from automm.launch.local import in_job, launch
+    from automm.orchestrate import fit
     from automm.run import FitOptions
 
     if nproc and nproc > 1 and not in_job():
-        return launch(_without_nproc(sys.argv[1:]), nproc, run_folder(recipe, out))
+        return launch(_without_nproc(sys.argv[1:]), nproc)
     # What plugins and libraries print must not end up in the JSON.
     with contextlib.redirect_stdout(sys.stderr):
         summary = fit(recipe, FitOptions(out, block, files, strict, quiet))

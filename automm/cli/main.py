@@ -13,6 +13,7 @@ import click
 
 from automm import __version__
 from automm.errors import AutommError, ExitCode
+from automm.launch import restart
 
 COMMANDS = {
     "init": "Write a recipe from a table.",
@@ -74,6 +75,8 @@ def main() -> NoReturn:
     # Processors work on all cores with one thread each; NumPy's own threads on their small matrices only cost: pictures
     # took 3.5 times the processor time. Must be set before NumPy is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if (code := restart.ended()) is not None:
+        _leave(code)
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -125,7 +128,7 @@ def _unexpected(problem: Exception) -> str:
 def _say(text: str, code: int, debug: bool, *, located: bool = False) -> NoReturn:
     if debug:
         traceback.print_exc()
-    if int(os.environ.get("RANK", "0")) == 0 or code == ExitCode.INTERNAL:
+    if restart.ended() is None and (int(os.environ.get("RANK", "0")) == 0 or code == ExitCode.INTERNAL):
         print(text if located else f"error: {text}", file=sys.stderr)
     _leave(code)
 
@@ -133,4 +136,4 @@ def _say(text: str, code: int, debug: bool, *, located: bool = False) -> NoRetur
 def _leave(code: Any) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    sys.exit(int(code))
+    sys.exit(int(restart.status(int(code))))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import automm.errors
-from automm.errors import AutommError
+from automm.errors import AutommError, RankLostError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,8 @@ class Ranks:
         import torch.distributed as dist
 
         box = [json.dumps(value) if self.main else None]
-        dist.broadcast_object_list(box, src=0, group=self.control)
+        with _others_needed():
+            dist.broadcast_object_list(box, src=0, group=self.control)
         return json.loads(str(box[0]))
 
     def gather(self, value: Any) -> list[Any]:
@@ -64,7 +65,8 @@ class Ranks:
         import torch.distributed as dist
 
         box: list[Any] = [None] * self.world
-        dist.all_gather_object(box, json.dumps(value), group=self.control)
+        with _others_needed():
+            dist.all_gather_object(box, json.dumps(value), group=self.control)
         return [json.loads(item) for item in box]
 
     def share(self, tensors: Iterable[Tensor]) -> None:
@@ -133,6 +135,20 @@ def _raise(own: Exception | None, told: list[str] | None) -> None:
 
 
 @contextmanager
+def _others_needed() -> Iterator[None]:
+    """Says in plain words that a process of the job is gone, or did not answer within `TIMEOUT`."""
+    try:
+        yield
+    except RuntimeError as problem:
+        reason = str(problem).partition("\n")[0]
+        raise RankLostError(
+            f"another process of the job is gone, or did not answer for {TIMEOUT.total_seconds():.0f} s "
+            "(AUTOMM_TIMEOUT). torchrun --max-restarts starts the job again; so does the same command. It goes on "
+            f"after the last trial that ended ({reason})"
+        ) from problem
+
+
+@contextmanager
 def joined() -> Iterator[Ranks]:
     """Joins the process group that the launcher's environment describes, and leaves it at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -148,9 +164,11 @@ def joined() -> Iterator[Ranks]:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world))
     # More processes than devices (two ranks on one GPU, say) works with gloo only.
     nccl = torch.cuda.is_available() and torch.cuda.device_count() >= local_world
-    dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=TIMEOUT)
+    with _others_needed():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=TIMEOUT)
+        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
     world = dist.get_world_size()
-    ranks = Ranks(dist.get_rank(), world, world // local_world, dist.new_group(backend="gloo", timeout=TIMEOUT))
+    ranks = Ranks(dist.get_rank(), world, world // local_world, control)
     try:
         yield ranks
     except BaseException:
@@ -158,5 +176,6 @@ def joined() -> Iterator[Ranks]:
         # launcher stop them.
         raise
     else:
-        dist.barrier(group=ranks.control)
+        with _others_needed():
+            dist.barrier(group=ranks.control)
         dist.destroy_process_group()

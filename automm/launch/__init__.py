@@ -1,0 +1,1 @@
+"""Starting jobs of several processes: on this machine, under Slurm, on Kubernetes."""
