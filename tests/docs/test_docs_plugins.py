@@ -1,18 +1,27 @@
-"""The plugins of docs/plugins.md load, pass the conformance kit, and work in a recipe."""
+"""What docs/plugins.md and docs/plugins/ show works: plugins, the tutorial, the reference and the picture."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from automm import api
+from automm.core.component import Component
+from automm.core.kinds import KINDS
 from automm.core.processor import Processor
 from automm.plugin.loader import load_plugins
-from docs.pages import blocks
+from automm.plugin.registry import validate
+from docs.environment import SETTINGS, stand_in
+from docs.pages import ROOT, blocks
 
 CODE = {block.text.partition("\n")[0].removeprefix("# "): block.text for block in blocks("python", "plugins.md")}
 
@@ -66,3 +75,100 @@ def test_hook_is_called_with_the_arguments_it_wants(folder, capsys):
     plugins.call("automm_package_written", warned.append, package=folder, manifest={})
     assert capsys.readouterr().out == f"look into {folder}\n"
     assert warned == []
+
+
+PAGES = ROOT / "docs" / "plugins"
+
+
+def tutorial_blocks():
+    """Language, file name (of a file) and text of every block of the tutorial, in order."""
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", (PAGES / "tutorial.md").read_text("utf-8"), re.S | re.M):
+        name = re.match(r"# (\S+\.\w+)\n", match[2])
+        yield match[1], name[1] if name else "", match[2]
+
+
+def test_tutorial(tmp_path):
+    """Every block in order: files are written, commands run, and what they are said to print is printed."""
+    path = f"{stand_in(tmp_path / 'bin')}:{os.environ['PATH']}"
+    environment = {**os.environ, **SETTINGS, "PATH": path, "OMP_NUM_THREADS": "1"}
+    folder, activated, said, ran = tmp_path, "", "", 0
+    failing = False
+    for language, name, text in tutorial_blocks():
+        assert language == "text" or not failing, said
+        if name:
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+        elif language == "sh":
+            script = f"set -eo pipefail\n{activated}\n{text}\npwd > {tmp_path}/folder"
+            done = subprocess.run(
+                ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            said, ran = done.stdout + done.stderr, ran + 1
+            failing = done.returncode != 0
+            if not failing:  # a block may change the folder
+                folder = Path((tmp_path / "folder").read_text("utf-8").strip())
+            if ".venv/bin/activate" in text:
+                activated = f". {folder}/.venv/bin/activate"
+        elif language == "text":
+            assert failing == ("FAILED" in text), said
+            for line in text.splitlines():
+                assert line in said, said
+            failing = False
+    assert not failing, said
+    assert ran == 8
+    assert (folder / "dist" / "acme_fusion-1.0.0-py3-none-any.whl").exists()
+    summary = json.loads((folder / "run" / "summary.json").read_text("utf-8"))
+    assert summary["status"] == "ok"
+    assert max(summary["best"]["only-text"], summary["best"]["only-tabular"]) < 0.85 < summary["best"]["winner"]
+    assert not list((folder / ".venv").rglob("torch")), "the tutorial installs nothing that is there"
+
+
+SNIPPETS = {path.stem: path for path in sorted((PAGES / "snippets").glob("*.py"))}
+
+
+def load(path):
+    """A script's names, without running it as a script."""
+    return runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize("script", ["reference.py", "diagram.py"])
+def test_what_is_made_from_the_code_is_fresh(script):
+    made = load(PAGES / script)
+    text, path = (made["page"](), made["PAGE"]) if "page" in made else (made["picture"](), made["PICTURE"])
+    assert path.read_text("utf-8") == text, f"run python docs/plugins/{script}"
+
+
+def test_every_base_class_and_hook_has_an_example():
+    made = load(PAGES / "reference.py")
+    wanted = {made["snake"](name) for name in made["bases"]()} | set(made["hooks"]())
+    assert wanted <= set(SNIPPETS)
+    assert set(SNIPPETS) - wanted == {"array_spec", "config", "features"}
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_example_of_the_reference_runs(name):
+    scope = load(SNIPPETS[name])
+    for thing in scope.values():
+        if isinstance(thing, type) and issubclass(thing, Component) and thing.__module__ == "<run_path>":
+            validate(thing)  # what `register` does
+
+
+def test_reference_names_what_is_in_the_interface():
+    page = (PAGES / "reference.md").read_text("utf-8")
+    headings = set(re.findall(r"^### (\w+)$", page, re.M))
+    made = load(PAGES / "reference.py")
+    assert headings == set(api.__all__) | set(made["hooks"]())
+
+
+def test_diagram_names_methods_that_exist():
+    made = load(PAGES / "diagram.py")
+    hooks = load(PAGES / "reference.py")["hooks"]()
+    kinds = {base.__name__: kind for kind, base in KINDS.items()}
+    assert set(made["CALLS"]) == {*kinds, "hooks"}
+    for kind, phases in made["CALLS"].items():
+        assert set(phases) <= set(made["PHASES"])
+        bases = [thing for name in api.__all__ if getattr(thing := getattr(api, name), "kind", None) == kinds.get(kind)]
+        for method in (method for methods in phases.values() for method in methods):
+            known = method in hooks if kind == "hooks" else any(hasattr(base, method) for base in bases)
+            assert known, f"{kind}.{method}"

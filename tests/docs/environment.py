@@ -1,0 +1,76 @@
+"""Environments of their own for what the pages install, which see the packages of the tests' environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": "",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",  # sic: 0 turns isolation off
+    "PIP_NO_INDEX": "1",
+}
+
+
+def make_environment(folder: Path) -> Path:
+    """Makes a virtual environment; returns its Python."""
+    venv.create(folder, symlinks=True)
+    borrow_packages(folder)
+    return folder / "bin" / "python"
+
+
+def borrow_packages(folder: Path) -> None:
+    """Lets a virtual environment see what is installed here, editable installs included."""
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (site / "borrowed.pth").write_text(line, "utf-8")
+
+
+def run_in(python: Path, *arguments: object, folder: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs an environment's Python in a folder."""
+    done = subprocess.run(
+        [python, *map(str, arguments)],
+        cwd=folder, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def install(python: Path, *what: object, folder: Path) -> None:
+    """Installs distributions from here, without their dependencies and without a network."""
+    run_in(python, "-m", "pip", "install", "-q", "--no-deps", *what, folder=folder)
+
+
+def stand_in(folder: Path) -> Path:
+    """A folder for PATH with a `python3` whose new environments borrow the packages installed here.
+
+    So `python3 -m venv` and `pip install` work as a page writes them, without a network and in no time.
+    """
+    folder.mkdir()
+    script = folder / "python3"
+    script.write_text(f"#!{sys.executable}\n" + STAND_IN.format(here=str(Path(__file__).parents[1])), "utf-8")
+    script.chmod(0o755)
+    return folder
+
+
+STAND_IN = """
+import os, sys
+if sys.argv[1:3] == ["-m", "venv"]:
+    sys.path.insert(0, {here!r})
+    from pathlib import Path
+    from docs.environment import make_environment
+    folder = Path(sys.argv[3]).absolute()
+    make_environment(folder)
+    for name in ("automm", "pip", "pytest"):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\\nexec "{{folder}}/bin/python" -m {{name}} "$@"\\n')
+        command.chmod(0o755)
+else:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
