@@ -16,6 +16,8 @@ import orjson
 
 LOGGER = logging.getLogger("automm.serve")
 FIELDS = "fields"
+FORMS = "python_multipart.multipart"
+"""A logger whose warnings quote requests."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,7 +53,7 @@ def set_up(level: str) -> None:
     """Sends our logs and uvicorn's to the standard output as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
-    for name, lowest in ((LOGGER.name, level.upper()), ("uvicorn.error", "ERROR"), ("asyncio", "ERROR")):
+    for name, lowest in ((LOGGER.name, level.upper()), ("uvicorn.error", "ERROR"), ("asyncio", "ERROR"), (FORMS, "ERROR")):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(lowest)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from automm.runtime.predictor import Predictions
@@ -214,6 +214,14 @@ async def read_form(body: bytes, headers: Headers, schema: Schema, limits: Limit
         form = await parser.parse()
     except MultiPartException as problem:
         raise Problem(400, f"the form cannot be read: {problem.message}") from None
+    try:
+        row = await _form_row(form, schema)
+    finally:
+        await form.close()
+    return read_rows([row], schema, limits, allow_missing)
+
+
+async def _form_row(form: FormData, schema: Schema) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, part in form.multi_items():
         if name not in schema.columns:
@@ -222,5 +230,4 @@ async def read_form(body: bytes, headers: Headers, schema: Schema, limits: Limit
             raise Problem(400, f"the form has the part {name!r} twice; it describes one row")
         # A browser sends an empty part for a file that was not chosen.
         row[name] = (await part.read() or None) if isinstance(part, UploadFile) else part
-    await form.close()
-    return read_rows([row], schema, limits, allow_missing)
+    return row

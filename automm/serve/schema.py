@@ -61,7 +61,8 @@ def schema(package: Package) -> Schema:
             if name in found and not media:
                 continue
             kind = part.types.get(name, "")
-            limits = dict(part.limits)
+            # A limit on text says nothing about a number or a category.
+            limits = {limit: bound for limit, bound in part.limits.items() if not (kind and limit == "characters")}
             found[name] = Column(name, part.name, part.modality, kind, media, media and _lists(processor), limits)
     return Schema(found, dict(package.decoder.columns()))
 
