@@ -24,10 +24,11 @@ from automm.core.pretrained import PretrainedEncoder, load_checkpoint
 from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo, claim_files
 from automm.core.vectors import VectorEncoder
-from automm.errors import AutommError, DataError, MissingExtraError, PluginError, VerificationError
+from automm.errors import AutommError, DataError, MissingExtraError, PackageError, PluginError, VerificationError
 from automm.plugin.deprecation import RENAMED, RemovedInAutomm2Warning, warn_removed
 from automm.plugin.hookspecs import hookimpl
 from automm.plugin.lookup import find_component, find_operation
+from automm.plugin.packages import copy_package, load_package, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,7 @@ __all__ = [
     "ModelCompressor",
     "ModuleComponent",
     "NotCompressible",
+    "PackageError",
     "PluginError",
     "PretrainedEncoder",
     "Processor",
@@ -87,6 +89,7 @@ __all__ = [
     "as_text",
     "claim_files",
     "collate",
+    "copy_package",
     "find_checkpoint",
     "find_component",
     "find_operation",
@@ -96,11 +99,13 @@ __all__ = [
     "hookimpl",
     "is_null",
     "load_checkpoint",
+    "load_package",
     "nn",
     "parse_boolean",
     "parse_date",
     "parse_number",
     "read_checkpoint_json",
+    "read_manifest",
     "read_media",
     "torch",
 ]

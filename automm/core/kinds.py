@@ -392,11 +392,27 @@ class Exporter(Component, abstract=True):
         raise NotImplementedError
 
     def export_package(self, package: Path, folder: Path) -> None:
-        """Writes the package in the foreign format (`makes = "folder"`)."""
+        """Writes the package in the foreign format (`makes = "folder"`).
+
+        Args:
+            package: The package; it is only read (`automm.api.read_manifest`, `copy_package`, `load_package`).
+            folder: An empty folder, which gets its name when this returns.
+        """
         raise NotImplementedError
+
+    def load(self, folder: Path) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] | None:
+        """What predicts from an exported folder, so that the conformance kit can compare it with the package.
+
+        Returns:
+            A function from rows (column → cell, media as `bytes`) to results as `Predictions.rows` has them; None (the
+            default) if the format runs only elsewhere.
+        """
+        del folder
+        return None
 
 
 KINDS: dict[str, type[Component]] = {
-    base.kind: base for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Compressor, Exporter, Processor, Decoder)
+    base.kind: base
+    for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Compressor, Exporter, Processor, Decoder)
 }
 """Kind name → base class; what `register` accepts."""
