@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 NULLS = frozenset({"", "na", "n/a", "nan", "null", "none", "#n/a", "<na>", "nil", "-nan", "nat", "?"})
+LONGEST_NULL = 8
+"""No longer text is taken for missing, whatever blanks stand around it."""
 TRUE = frozenset({"true", "yes", "y", "t", "1", "1.0", "on"})
 FALSE = frozenset({"false", "no", "n", "f", "0", "0.0", "off"})
 
@@ -26,7 +28,7 @@ def is_null(cell: Any) -> bool:
     if cell is None:
         return True
     if isinstance(cell, str):
-        return len(cell) <= 8 and cell.strip().lower() in NULLS
+        return len(cell) <= LONGEST_NULL and cell.strip().lower() in NULLS
     return isinstance(cell, float) and math.isnan(cell)
 
 

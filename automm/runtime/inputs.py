@@ -10,7 +10,7 @@ import numpy as np
 import pydantic
 
 from automm.core.arrays import ArraySpec
-from automm.core.cells import is_null
+from automm.core.cells import LONGEST_NULL, is_null
 from automm.core.processor import BadCells, Processor
 from automm.errors import AutommError, PackageError
 from automm.runtime import ops
@@ -96,7 +96,11 @@ class RuntimeInput:
         Raises:
             PackageError: If the processor gives another number of rows than it was given.
         """
-        cells = {name: [clean(cell) for cell in table[name]] for name in self.columns}
+        cells = {
+            # Longer text is no spelling of null; asking `clean` about every cell would cost more than the graph.
+            name: [cell if type(cell) is str and len(cell) > LONGEST_NULL else clean(cell) for cell in table[name]]
+            for name in self.columns
+        }
         reasons: dict[int, str] = {}
         while True:
             try:
