@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from automm_tasks.decoders import Classes, Labels, Number
 
+from automm.core.kinds import KINDS
 from automm.testing import checks_for
 from automm.testing.subject import installed
 
@@ -147,4 +148,4 @@ def test_conformance(name, request):
 
 def test_every_built_in_kind_is_covered():
     kinds = {cls.kind for cls in COMPONENTS}
-    assert kinds == {"modality", "encoder", "fusion", "learner", "loss", "task", "exporter", "processor", "decoder"}
+    assert kinds == set(KINDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Collection
@@ -211,8 +212,8 @@ def _try(plugins: Plugins, owner: Owner, load: Callable[[], Any]) -> PluginStatu
         status = PluginStatus(owner, "unavailable", f"needs the package {missing!r}: pip install {missing}")
     except ImportError as problem:
         status = PluginStatus(owner, "broken", f"ImportError: {problem}{_line(problem)}", traceback.format_exc())
-        if problem.name == "automm.api" and problem.name_from is not None:
-            status.state, status.reason = "outdated", _absent_name(problem.name_from) + _line(problem)
+        if absent := re.match(r"cannot import name '(\w+)' from 'automm\.api'", str(problem)):
+            status.state, status.reason = "outdated", _absent_name(absent[1]) + _line(problem)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:

@@ -28,6 +28,6 @@ def find_operation(op: str, version: int) -> type[Any]:
     Raises:
         PackageError: If it is absent, or of another version.
     """
-    from automm.runtime.ops import find
+    from automm.runtime.ops import distribution, find
 
-    return find(op, version)
+    return find(op, version, *distribution(op))

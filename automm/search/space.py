@@ -75,13 +75,13 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
         group: _component("encoder", f"encoder.{group}", c.encoders[group], registry, trial)
         for group in dict.fromkeys(item.group for item in inputs)
     }
-    task = _fields("task", "task", c.task, registry, trial)
+    task = sampled("task", "task", c.task, registry, trial)
     loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
     return {
         "task": task,
         "encoders": {item.slug: encoders[item.group] for item in inputs},
         "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
-        "loss": _fields("loss", f"loss.{loss.key}", loss.component, registry, trial),
+        "loss": sampled("loss", f"loss.{loss.key}", loss.component, registry, trial),
         "sampling": loss.sampling,
         "train": _values(TrainConfig, "train", c.train, trial),
         "seed": plan.seed,
@@ -100,9 +100,11 @@ def _described(
         group: _component("encoder", f"describe.{group}", c.descriptors[group], registry, trial) for group in groups
     }
     return {
-        "task": _fields("task", "task", c.task, registry, Preferred()),  # its search ranges are those of a network's head
+        "task": sampled(
+            "task", "task", c.task, registry, Preferred()
+        ),  # its search ranges are those of a network's head
         "encoders": {item.slug: encoders[item.group] for item in inputs if item.group in encoders},
-        "learner": _fields("learner", f"learner.{learner.key}", learner.component, registry, trial),
+        "learner": sampled("learner", f"learner.{learner.key}", learner.component, registry, trial),
         "sampling": learner.sampling,
         "seed": plan.seed,
     }
@@ -128,10 +130,22 @@ def _component(
         by_key[option.name if option.name not in by_key else f"{option.name}#{len(by_key)}"] = option
     chosen = _choose(name, by_key, trial)
     key = next(key for key, option in by_key.items() if option is chosen)
-    return _fields(kind, f"{name}.{key}", chosen, registry, trial)
+    return sampled(kind, f"{name}.{key}", chosen, registry, trial)
 
 
-def _fields(kind: str, prefix: str, space: ComponentSpace, registry: Registry, trial: Any) -> dict[str, Any]:
+def sampled(kind: str, prefix: str, space: ComponentSpace, registry: Registry, trial: Any) -> dict[str, Any]:
+    """One component with values for its fields.
+
+    Args:
+        kind: Its kind.
+        prefix: What the names of the trial's parameters begin with.
+        space: The component with what is fixed and what is searched.
+        registry: Where it is looked up.
+        trial: An Optuna trial, or `Preferred` for the defaults.
+
+    Returns:
+        "name" and "config", plain JSON.
+    """
     cls = registry.get(kind, space.name)
     fields, own = dict(space.fields), {}
     if not isinstance(trial, Preferred):

@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 from automm.core.component import Component
 from automm.core.kinds import Examples
 from automm.plugin.registry import kind_of
-from automm.testing import declarations, encoders, exporters, fusions, learners, losses, modalities, processors, tasks
+from automm.testing import (
+    compressors,
+    declarations,
+    encoders,
+    exporters,
+    fusions,
+    learners,
+    losses,
+    modalities,
+    processors,
+    tasks,
+)
 from automm.testing.subject import Subject
 
 CHECKS: dict[str, tuple[Callable[[Subject], None], ...]] = {
@@ -18,6 +29,7 @@ CHECKS: dict[str, tuple[Callable[[Subject], None], ...]] = {
     "learner": (*declarations.CHECKS, *learners.CHECKS),
     "loss": (*declarations.CHECKS, *losses.CHECKS),
     "task": (*declarations.CHECKS, *tasks.CHECKS),
+    "compressor": (*declarations.CHECKS, *compressors.CHECKS),
     "exporter": (*declarations.CHECKS, *exporters.CHECKS),
     "processor": declarations.OPERATION_CHECKS,
     "decoder": declarations.OPERATION_CHECKS,

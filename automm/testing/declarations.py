@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import subprocess
-import sys
+import warnings
 from typing import Annotated, Any
 
 import pydantic
+import pydantic.json_schema
 
 from automm.core.config import Config
 from automm.core.profile import Context, InputInfo, TargetInfo
-from automm.plugin.registry import validate
+from automm.core.space import ComponentSpace, Fixed
+from automm.plan.candidates import ranges
+from automm.plugin.registry import Owner, Registry, validate
+from automm.recipe.schema import recipe_schema
+from automm.search.space import sampled
+from automm.testing.imports import BLOCKED, imported
 from automm.testing.subject import Subject
-
-BLOCKED = ("torch", "lightning", "torchmetrics", "transformers")
-"""What the base install does not have."""
 
 CONTEXTS = tuple(
     Context(task, (InputInfo("cell", "any", ("cell",)),) * inputs, 100, target)
@@ -59,22 +59,56 @@ def config_is_strict(subject: Subject) -> None:
     assert settings.get("frozen"), "Config must be frozen"
 
 
+def defaults_are_valid(subject: Subject) -> None:
+    """Every default is a value that its field accepts, inside its search range."""
+    cls: type[Config] = subject.cls.Config
+    for name, field in cls.model_fields.items():
+        if field.is_required():
+            continue
+        default = field.get_default(call_default_factory=True)
+        problem = _refused(cls, name, default)
+        assert not problem, f"Config.{name}: the default {default!r} is refused: {problem}"
+        tune = cls.tunes().get(name)
+        if tune is not None and tune.choices is None and isinstance(default, int | float):
+            assert tune.low <= default <= tune.high, f"Config.{name}: the default {default!r} is outside {tune}"  # type: ignore[operator]
+
+
 def search_space_is_valid(subject: Subject) -> None:
     """Both ends of every range and every choice are values that the configuration accepts."""
     cls: type[Config] = subject.cls.Config
     for name, tune in cls.tunes().items():
-        field = cls.model_fields[name]
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(
-            Annotated[(field.annotation, *field.metadata)]  # type: ignore[arg-type]
-        )
         for value in tune.choices or (tune.low, tune.high):
-            try:
-                adapter.validate_python(value)
-            except pydantic.ValidationError as problem:
-                reason = problem.errors()[0]["msg"]
-                raise AssertionError(
-                    f"Config.{name}: {tune} offers {value!r}, which Config refuses: {reason}"
-                ) from None
+            problem = _refused(cls, name, value)
+            assert not problem, f"Config.{name}: {tune} offers {value!r}, which Config refuses: {problem}"
+
+
+def _refused(cls: type[Config], name: str, value: Any) -> str:
+    """Why a field does not accept a value; empty if it does."""
+    field = cls.model_fields[name]
+    annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
+    try:
+        adapter.validate_python(value)
+    except pydantic.ValidationError as problem:
+        return problem.errors()[0]["msg"]
+    return ""
+
+
+def editor_knows_its_fields(subject: Subject) -> None:
+    """The recipe's schema offers the component by its name, and every field with its description, as strict JSON."""
+    registry = Registry()
+    registry.add(subject.cls, Owner("kit", "kit", "0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pydantic.json_schema.PydanticJsonSchemaWarning)
+        schema = recipe_schema(registry)
+    json.dumps(schema, allow_nan=False)
+    found = schema["definitions"].get(f"{subject.cls.kind}.{subject.cls.name}")
+    if found is None:
+        return  # recipes name it without fields
+    absent = set(subject.cls.Config.model_fields) - set(found["properties"])
+    assert not absent, f"the schema lacks {', '.join(sorted(absent))}"
+    bare = [name for name, field in found["properties"].items() if not field.get("description")]
+    assert not bare, f"the schema has no description of {', '.join(bare)}"
 
 
 def unsuited_answers(subject: Subject) -> None:
@@ -86,29 +120,38 @@ def unsuited_answers(subject: Subject) -> None:
         )
 
 
+def search_can_be_replayed(subject: Subject) -> None:
+    """What a search asks for is a configuration, plain JSON, and the same when the trial is told its parameters."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    required = {name for name, field in subject.cls.Config.model_fields.items() if field.is_required()}
+    fixed = {name: Fixed(value=value) for name, value in subject.fields.items() if name in required}
+    space = ComponentSpace(name=subject.cls.name, fields=ranges(subject.cls.Config, dict(fixed), searching=True))
+    registry = Registry()
+    registry.add(subject.cls, Owner("kit", "kit", "0"))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(3):
+        trial = study.ask()
+        asked = sampled(subject.cls.kind, "kit", space, registry, trial)
+        strange = [name for name in trial.params if not name.startswith("kit.")]
+        assert not strange, f"suggest must begin the names of its parameters with the prefix: {', '.join(strange)}"
+        json.dumps(asked, allow_nan=False)
+        again = sampled(subject.cls.kind, "kit", space, registry, optuna.trial.FixedTrial(trial.params))
+        assert asked == again, f"asked for {asked['config']}, the same parameters again gave {again['config']}"
+
+
 def declares_without_torch(subject: Subject) -> None:
     """The module can be imported, and the schema made, where torch is absent."""
-    module, name = subject.cls.__module__, subject.cls.__qualname__
-    code = f"import importlib\nmodule = importlib.import_module({module!r})\n"
-    if "<locals>" not in name:
-        code += f"module.{name}.Config.model_json_schema()\n"
-    problem = run_without_torch(code)
-    assert not problem, f"importing {module} without {', '.join(BLOCKED)}: {problem}"
+    report = imported(subject)
+    problem = report["error"] or report["schemas"].get(subject.cls.__qualname__)
+    assert not problem, f"importing {subject.cls.__module__} without {', '.join(BLOCKED)}: {problem}"
 
 
-@functools.cache
-def run_without_torch(code: str) -> str:
-    """Runs Python code in a process in which torch and what builds on it cannot be imported.
-
-    Returns:
-        The last line of the error; empty if there is none.
-    """
-    block = f"import sys\nfor name in {BLOCKED!r}:\n    sys.modules[name] = None\n"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", block + code], env=environment, capture_output=True, text=True, check=False
-    )
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+def imports_quietly(subject: Subject) -> None:
+    """Importing the module is quick, prints nothing, starts no threads and leaves global random states alone."""
+    complaints = imported(subject)["complaints"]
+    assert not complaints, f"{subject.cls.__module__}: {'; '.join(complaints)}"
 
 
 CHECKS = (
@@ -116,9 +159,13 @@ CHECKS = (
     is_documented,
     config_is_json,
     config_is_strict,
+    defaults_are_valid,
     search_space_is_valid,
+    search_can_be_replayed,
+    editor_knows_its_fields,
     unsuited_answers,
     declares_without_torch,
+    imports_quietly,
 )
-OPERATION_CHECKS = (registers, is_documented, config_is_strict, declares_without_torch)
+OPERATION_CHECKS = (registers, is_documented, config_is_strict, declares_without_torch, imports_quietly)
 """For processors and decoders, whose configurations are made by encoders and tasks."""

@@ -75,6 +75,68 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     modules.gradients(module, loss, "training")
 
 
+def works_in_half_precision(subject: Subject) -> None:
+    """Under bfloat16 autocast features and gradients are finite, and near those in 32 bit."""
+    arrays = _arrays(subject)
+    modules.half_precision(_make(subject), lambda module: module(arrays).mean(), "in bfloat16")
+
+
+def two_ranks_agree_with_one(subject: Subject) -> None:
+    """Two processes of a job, each on half of the rows, get the gradients of one on all rows."""
+    cells = subject.examples().cells
+    direction = torch.randn(ROWS, _make(subject).width, generator=torch.Generator().manual_seed(0))
+
+    def loss(module: Any, rows: range) -> Tensor:
+        features: Tensor = module(_arrays(subject, take(cells, rows))).mean()
+        return (features * direction[rows.start : rows.stop]).sum()
+
+    modules.two_ranks(lambda: _make(subject), loss, ROWS)
+
+
+def same_cell_gives_same_features(subject: Subject) -> None:
+    """A cell's features are its own, among whatever other cells, and what is extracted is the same in training."""
+    module, cells = _make(subject), subject.examples().cells
+    first = module(_arrays(subject, take(cells, (0, 1, 2)))).mean()[0]
+    for rows, at in (((3, 0), 1), ((0, 0, 5, 4), 1)):
+        again = module(_arrays(subject, take(cells, rows))).mean()[at]
+        modules.same(again, first, "a cell must give the same features in every batch, so that they can be stored")
+    if subject.cls.extracts(subject.config):
+        arrays = _arrays(subject, take(cells, range(4)))
+        with torch.no_grad():
+            stored, fresh = (m.extract(arrays) for m in (module, _make(subject).train()))
+            rule = "extract must give the same in training and with new weights, so that it can be stored"
+            modules.same_features(Features(fresh.tokens.nan_to_num(), fresh.mask), _known(stored), rule)
+            completed = module.complete(Features(*stored))
+        modules.same_features(completed, module(arrays), "complete(extract(arrays)) must be forward(arrays)")
+
+
+def _known(features: Features) -> Features:
+    return Features(features.tokens.nan_to_num(), features.mask)
+
+
+def search_space_works(subject: Subject) -> None:
+    """Both ends of the search space give finite features of the width they declare."""
+    cells = take(subject.examples().cells, range(4))
+    for config in subject.corners()[:2]:
+        processor = subject.cls.processor(config, subject.examples().info)
+        processor.fit([subject.examples().cells])
+        torch.manual_seed(0)
+        module = subject.cls(config, processor).eval()
+        with torch.no_grad():
+            tokens, _ = module({name: torch.from_numpy(array) for name, array in processor(cells).items()})
+        assert tokens.shape[2] == module.width, f"width {module.width}, features {list(tokens.shape)} with {config!r}"
+        modules.finite(tokens, f"with {config!r}")
+
+
+def minds_its_own_business(subject: Subject) -> None:
+    """Building and calling it prints nothing and leaves global random states alone."""
+    arrays = _arrays(subject, take(subject.examples().cells, range(4)))
+    with modules.well_behaved("encoder"):
+        processor = subject.cls.processor(subject.config, subject.examples().info)
+        processor.fit([subject.examples().cells])
+        subject.cls(subject.config, processor).train()(arrays)
+
+
 def layers_hold_every_parameter(subject: Subject) -> None:
     """`layers` covers all parameters, so that `adapt: last_N` freezes and frees what it says."""
     module = _make(subject)
@@ -152,10 +214,15 @@ CHECKS = (
     row_order_does_not_matter,
     missing_cells_are_harmless,
     gradients_reach_every_parameter,
+    works_in_half_precision,
+    two_ranks_agree_with_one,
     layers_hold_every_parameter,
     leaves_inputs_alone,
     eval_is_deterministic,
+    same_cell_gives_same_features,
     copies_and_reloads,
+    minds_its_own_business,
+    search_space_works,
     learns_two_groups,
     exports_a_graph,
 )

@@ -152,6 +152,31 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     modules.finite(trained(_inputs()).tokens, "in training")
 
 
+def works_in_half_precision(subject: Subject) -> None:
+    """Under bfloat16 autocast features and gradients are finite, and near those in 32 bit."""
+    inputs = _inputs()
+    modules.half_precision(_make(subject), lambda module: _vector(module, module(inputs)), "in bfloat16")
+
+
+def two_ranks_agree_with_one(subject: Subject) -> None:
+    """Two processes of a job, each on half of the rows, get the gradients of one on all rows."""
+    inputs = _inputs()
+    direction = torch.randn(16, _make(subject).width, generator=torch.Generator().manual_seed(0))
+
+    def loss(module: Any, rows: range) -> Tensor:
+        part = _rows(inputs, slice(rows.start, rows.stop))
+        return (_vector(module, module(part)) * direction[rows.start : rows.stop]).sum()
+
+    modules.two_ranks(lambda: _make(subject), loss, 16)
+
+
+def minds_its_own_business(subject: Subject) -> None:
+    """Building and calling it prints nothing and leaves global random states alone."""
+    inputs = _inputs()
+    with modules.well_behaved("fusion"):
+        subject.cls(subject.config, WIDTHS).train()(inputs)
+
+
 def leaves_inputs_alone(subject: Subject) -> None:
     """Inputs are not changed in place."""
     module, inputs = _make(subject).train(), _inputs()
@@ -235,6 +260,9 @@ CHECKS = (
     row_order_does_not_matter,
     one_input_is_enough,
     gradients_reach_every_parameter,
+    works_in_half_precision,
+    two_ranks_agree_with_one,
+    minds_its_own_business,
     leaves_inputs_alone,
     eval_is_deterministic,
     copies_and_reloads,

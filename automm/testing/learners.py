@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -130,13 +131,49 @@ def rows_are_independent(subject: Subject) -> None:
         modules.same(_outputs(module, valid.features[::-1].copy()), whole.flip(0), "the order must not matter")
 
 
+def any_input_may_be_missing(subject: Subject) -> None:
+    """Rows in which an input, or every input, is unknown get finite outputs, and leave other rows alone."""
+    for task, train, valid in _problems(subject):
+        module, _ = _fitted(subject, task, train, valid)
+        features = valid.features[:8].copy()
+        before = _outputs(module, features)
+        features[0, : WIDTHS["words"]] = np.nan
+        features[1, WIDTHS["words"] :] = np.nan
+        features[2] = np.nan
+        after = _outputs(module, features)
+        modules.finite(after, "outputs must be finite, whatever is missing")
+        modules.same(after[3:], before[3:], "a missing input must not change other rows")
+
+
+def leaves_inputs_alone(subject: Subject) -> None:
+    """Neither `fit` nor `forward` changes its rows in place."""
+    for task, train, valid in _problems(subject):
+        before = copy.deepcopy((train, valid))
+        module, _ = _fitted(subject, task, train, valid)
+        _outputs(module, valid.features)
+        for rows, kept in zip((train, valid), before, strict=True):
+            for field, array, same in zip(Rows._fields, rows, kept, strict=True):
+                np.testing.assert_array_equal(array, same, f"{field} must not be changed in place")
+
+
+def minds_its_own_business(subject: Subject) -> None:
+    """Fitting and predicting prints nothing and leaves global random states alone."""
+    for task, train, valid in _problems(subject):
+        with modules.well_behaved("learner"):
+            module = subject.cls(subject.config, WIDTHS, task.target())
+            module.fit(train, valid, {}, _never)
+            _outputs(module, valid.features)
+
+
 def reloads(subject: Subject) -> None:
-    """A new instance takes the state, whatever its shapes, and gives the same numbers."""
+    """A deep copy, and a new instance that takes the stored state, whatever its shapes, give the same numbers."""
     for task, train, valid in _problems(subject):
         module, _ = _fitted(subject, task, train, valid)
         other = subject.cls(subject.config, WIDTHS, task.target())
-        other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        other.load_state_dict(modules.stored(module))
         expected = _outputs(module, valid.features)
+        copied = _outputs(copy.deepcopy(module), valid.features)
+        assert torch.equal(copied, expected), "a deep copy must give the same numbers"
         assert torch.equal(_outputs(other, valid.features), expected), "a state dictionary must keep the numbers"
 
 
@@ -189,6 +226,9 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     fits_again_on_all_rows,
     repeats_itself,
     rows_are_independent,
+    any_input_may_be_missing,
+    leaves_inputs_alone,
+    minds_its_own_business,
     reloads,
     weights_count,
     search_space_works,

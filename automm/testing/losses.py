@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from automm.api import torch
+from automm.api import nn, torch
 from automm.core.kinds import Task
 from automm.testing import modules
 from automm.testing.subject import Subject, installed
@@ -102,6 +102,46 @@ def gradients_reach_outputs(subject: Subject) -> None:
         assert free.grad is not None and bool(free.grad.abs().sum(1).gt(0).all()), "a row's output gets no gradient"
 
 
+def eval_is_deterministic(subject: Subject) -> None:
+    """In eval mode the same outputs and targets give the same numbers."""
+    for task, output, target in _problems(subject):
+        module = _make(subject, task).eval()
+        assert torch.equal(module(output, target), module(output, target)), "eval mode must be deterministic"
+
+
+def two_ranks_agree_with_one(subject: Subject) -> None:
+    """Two processes of a job, each on half of the rows, get the gradients of one on all rows."""
+    for task, output, target in _problems(subject):
+
+        def make(task: Task = task, output: Tensor = output) -> Any:
+            return _freed(_make(subject, task), output)
+
+        def loss(module: Any, rows: range, target: Tensor = target) -> Tensor:
+            part = slice(rows.start, rows.stop)
+            values: Tensor = module.loss(module.output[part], target[part]).sum()
+            return values
+
+        modules.two_ranks(make, loss, ROWS)
+
+
+def _freed(loss: Any, output: Tensor) -> Any:
+    """A module whose parameters are the outputs, and the loss's own."""
+
+    class Free(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss, self.output = loss, nn.Parameter(output.clone())
+
+    return Free().eval()
+
+
+def minds_its_own_business(subject: Subject) -> None:
+    """Building and calling it prints nothing and leaves global random states alone."""
+    for task, output, target in _problems(subject):
+        with modules.well_behaved("loss"):
+            subject.cls(subject.config, task.target())(output, target)
+
+
 def leaves_inputs_alone(subject: Subject) -> None:
     """Output and target are not changed in place."""
     for task, output, target in _problems(subject):
@@ -130,6 +170,9 @@ CHECKS = (
     worse_outputs_cost_more,
     is_finite_in_half_precision,
     gradients_reach_outputs,
+    eval_is_deterministic,
+    two_ranks_agree_with_one,
+    minds_its_own_business,
     leaves_inputs_alone,
     copies_and_reloads,
     search_space_works,

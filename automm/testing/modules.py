@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +17,19 @@ import numpy as np
 from automm.api import torch
 from automm.core.features import Features
 from automm.core.kinds import Graph
+from automm.core.lazy import LazyModule
+from automm.plugin.manners import watched
 from automm.testing.subject import installed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+dist: Any = LazyModule("torch.distributed")
+
+COARSE = 0.25
+"""Largest deviation of bfloat16 from 32 bit, relative to the size of the values."""
+UNUSUAL = 7_918_734_611
+"""A seed that no component sets."""
 TOLERANCE = 1e-4
 """Largest deviation, absolute and relative, between two ways to compute the same."""
 
@@ -60,13 +71,89 @@ def unchanged(inputs: Iterable[Tensor], run: Callable[[], Any], rule: str) -> No
     assert all(kept), rule
 
 
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """The state as it comes back from a safetensors file: tensors by name, no pickle."""
+    from safetensors.torch import load, save
+
+    state = module.state_dict()
+    strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    assert not strange, f"the state must be tensors only, {strange[0]} is {type(state[strange[0]]).__name__}"
+    return load(save({name: tensor.detach().contiguous().clone() for name, tensor in state.items()}))
+
+
 def copies(module: nn.Module, run: Callable[[Any], Tensor], remake: Callable[[], nn.Module]) -> None:
-    """Asserts that a deep copy, and a new instance with the same state, give the same numbers."""
+    """Asserts that a deep copy, and a new instance with the same stored state, give the same numbers."""
     expected = run(module)
     same(run(copy.deepcopy(module)), expected, "a deep copy must give the same numbers")
     other = remake()
-    other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()})
+    other.load_state_dict(stored(module))
     same(run(other.eval()), expected, "a new instance with this state_dict must give the same numbers")
+
+
+def half_precision(module: nn.Module, run: Callable[[Any], Tensor], rule: str) -> None:
+    """Asserts that under bfloat16 autocast on the CPU values and gradients are finite, and near those in 32 bit."""
+    with torch.no_grad():
+        exact = run(module.eval()).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = run(module).float()
+    finite(rough, f"{rule}: values")
+    deviation = float((rough - exact).norm() / exact.norm().clamp(min=1e-6))
+    assert deviation < COARSE, f"{rule}: values deviate by {deviation:.0%} from those in 32 bit"
+    with torch.autocast("cpu", torch.bfloat16):
+        total = run(module.train()).float().square().mean()
+    if total.requires_grad:
+        gradients(module, total, rule)
+
+
+def two_ranks(make: Callable[[], nn.Module], loss: Callable[[Any, range], Tensor], rows: int) -> None:
+    """Asserts that two processes of a job, each on half of the rows, get the gradients that one gets on all rows.
+
+    The ranks are threads here; they exchange their numbers through gloo as processes do.
+
+    Args:
+        make: Makes the module in eval mode; called once per rank.
+        loss: The loss of some rows, added up.
+        rows: Number of rows.
+    """
+    single = make()
+    if not any(parameter.requires_grad for parameter in single.parameters()):
+        return
+    loss(single, range(rows)).backward()  # type: ignore[no-untyped-call]
+    ranks = [make(), make()]
+    halves = (range(rows // 2), range(rows // 2, rows))
+    store = dist.HashStore()
+
+    def work(rank: int) -> None:
+        group = dist.ProcessGroupGloo(store, rank, 2, timedelta(seconds=30))
+        with torch.no_grad():
+            for tensor in ranks[rank].state_dict().values():
+                group.broadcast(tensor, 0).wait()
+        loss(ranks[rank], halves[rank]).backward()  # type: ignore[no-untyped-call]
+        for parameter in ranks[rank].parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
+                group.allreduce([parameter.grad]).wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work, rank) for rank in (0, 1)]:
+            done.result()
+    found = [dict(module.named_parameters()) for module in ranks]
+    for name, parameter in single.named_parameters():
+        if parameter.requires_grad:
+            wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for rank in found:
+                same(rank[name].grad, wanted, f"two ranks must agree with one: gradient of {name}")  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def well_behaved(what: str) -> Iterator[None]:
+    """Asserts that component code prints nothing and leaves the global random states alone."""
+    before = torch.initial_seed()
+    torch.manual_seed(UNUSUAL)
+    with watched() as seen:
+        yield
+    torch.manual_seed(before)
+    assert not seen.complaints, f"{what}: {'; '.join(seen.complaints)}"
 
 
 def learns(

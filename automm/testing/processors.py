@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 
 from automm.core.arrays import ArraySpec
+from automm.core.processor import BadCells
 from automm.core.vectors import VectorEncoder
 from automm.runtime import strictjson
 from automm.runtime.state import join_state, split_state, write_npz
-from automm.testing.declarations import BLOCKED, run_without_torch
-from automm.testing.subject import ROWS, Subject, take, without
+from automm.testing.imports import BLOCKED, run_without_torch
+from automm.testing.subject import ROWS, Subject, installed, is_operation, take, without
 
+STRANGE: tuple[Any, ...] = ("", "\0", "Ωmega 🦊 zebra", "12e999", b"", b"\x89PNG\r\n garbage", [], [None, "x"])
+"""Cells that a table or a request may hold where nobody expects them."""
 SERVE = """
 import ast, importlib, pathlib
 from automm.runtime.state import join_state
@@ -105,11 +112,97 @@ def processor_state_can_be_stored(subject: Subject) -> None:
 
 
 def processor_has_an_operation(subject: Subject) -> None:
-    """Packages can name it: it has an operation id and a version, and limits that are numbers."""
+    """Packages can name it: it has an operation id (an entry point, if installed) and a version, and sane limits."""
     processor = subject.processor
     assert processor.op and processor.version >= 1, f"op {processor.op!r}, version {processor.version}"
     for name, bound in processor.limits.items():
         assert isinstance(bound, int | float) and bound > 0, f"limit {name!r} is {bound!r}"
+    owner = installed().owner(subject.cls)
+    if owner is not None and owner.distribution != "local":
+        rule = f"add {processor.op!r} to the entry points of the group automm_ops, and install again"
+        assert is_operation(type(processor)), f"packages do not find this processor: {rule}"
+
+
+def processor_refuses_what_it_cannot_read(subject: Subject) -> None:
+    """A cell of another form is read, or refused with `BadCells` and a reason; nothing else is raised."""
+    processor, cells = subject.processor, take(subject.examples().cells, (0, 1))
+    for strange in STRANGE:
+        if processor.media and isinstance(strange, str) and not processor.inline(strange):
+            continue  # a path, which arrives as one
+        odd: Any = (
+            {name: [strange, column[1]] for name, column in cells.items()} if isinstance(cells, Mapping) else None
+        )
+        try:
+            arrays = processor(odd if odd is not None else [strange, cells[1]])
+        except BadCells as problem:
+            assert set(problem.reasons) <= {0}, f"cell {strange!r} is at 0, BadCells names {sorted(problem.reasons)}"
+            assert all(problem.reasons.values()), f"cell {strange!r}: BadCells needs a reason"
+        except Exception as problem:
+            raise AssertionError(
+                f"cell {str(strange)[:40]!r}: raised {type(problem).__name__}: {problem}; raise BadCell with the reason"
+            ) from problem
+        else:
+            _like_specs(arrays, processor.specs(), 2, unknown=True)
+
+
+def processor_takes_unseen_values(subject: Subject) -> None:
+    """Cells that `fit` has not seen give finite arrays of the declared sizes."""
+    cells = subject.examples(seed=1).cells
+    unknown = issubclass(subject.cls, VectorEncoder)
+    _like_specs(subject.processor(cells), subject.processor.specs(), ROWS, unknown=unknown)
+    mixed = subject.cls.processor(subject.config, subject.examples().info)
+    mixed.fit([take(cells, range(ROWS // 2)), without(take(cells, range(ROWS // 2)), range(ROWS // 4))])
+    _like_specs(mixed(cells), mixed.specs(), ROWS, unknown=unknown)
+
+
+def processor_leaves_cells_alone(subject: Subject) -> None:
+    """Cells are not changed in place."""
+    cells = subject.examples().cells
+    before = copy.deepcopy(cells)
+    subject.processor(cells)
+    assert repr(before) == repr(cells), "the processor must not change its cells"
+
+
+def processor_respects_its_limits(subject: Subject) -> None:
+    """With a limit lowered to zero the examples are refused or cut: what `limits` declares is what happens."""
+    processor: Any = subject.processor
+    cells = take(subject.examples().cells, (0, 1))
+    whole = processor(cells)
+    in_files = isinstance(cells, list) and isinstance(cells[0], bytes)
+    for name, bound in processor.limits.items():
+        if name == "bytes" and not in_files:
+            continue
+        lower = _lowered(processor, name, bound)
+        arrays = None
+        if lower is not None:
+            with contextlib.suppress(Exception):  # refused, as it should be
+                arrays = lower(cells)
+        if arrays is None:
+            continue
+        alike = all(
+            array.shape == whole[key].shape and np.array_equal(array, whole[key], equal_nan=array.dtype.kind == "f")
+            for key, array in arrays.items()
+        )
+        assert not alike, f"with the limit {name!r} at 0 the processor reads the examples as before"
+
+
+def _lowered(processor: Any, name: str, bound: float) -> Any:
+    """The processor with the configuration field that sets a limit at zero; None if no field does (a constant)."""
+    for config in _zeroed(processor.config):
+        lower = type(processor)(config, processor.state)
+        with contextlib.suppress(Exception):  # a field that is no limit, and may not be zero
+            if lower.limits.get(name, bound) < bound:
+                return lower
+    return None
+
+
+def _zeroed(config: pydantic.BaseModel) -> Iterator[pydantic.BaseModel]:
+    """The configuration with one number after the other at zero, whatever its fields allow."""
+    for name, value in config:
+        if isinstance(value, pydantic.BaseModel):
+            yield from (config.model_copy(update={name: inner}) for inner in _zeroed(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield config.model_copy(update={name: 0})
 
 
 def processor_works_without_torch(subject: Subject) -> None:
@@ -122,7 +215,7 @@ def processor_works_without_torch(subject: Subject) -> None:
         (folder / "state.json").write_bytes(strictjson.dumps(plain))
         (folder / "state.npz").write_bytes(write_npz(arrays))
         (folder / "cells.txt").write_text(repr(take(subject.examples().cells, range(4))))
-        problem = run_without_torch(SERVE.format(folder=name, module=cls.__module__, name=cls.__name__))
+        _, problem = run_without_torch(SERVE.format(folder=name, module=cls.__module__, name=cls.__name__))
     assert not problem, f"processor {cls.__name__} without {', '.join(BLOCKED)}: {problem}"
 
 
@@ -133,5 +226,9 @@ CHECKS = (
     processor_leaves_missing_cells_blank,
     processor_state_can_be_stored,
     processor_has_an_operation,
+    processor_takes_unseen_values,
+    processor_refuses_what_it_cannot_read,
+    processor_leaves_cells_alone,
+    processor_respects_its_limits,
     processor_works_without_torch,
 )

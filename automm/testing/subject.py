@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from automm.core.component import Component
 from automm.core.config import Config
 from automm.core.kinds import Examples
 from automm.core.processor import Processor
+from automm.errors import PackageError
 from automm.plugin.loader import load_plugins
 from automm.plugin.registry import Registry
+from automm.runtime import ops
 
 ROWS = 24
 
@@ -107,3 +110,13 @@ def without(cells: Any, rows: Sequence[int]) -> Any:
     if isinstance(cells, Mapping):
         return {column: without(values, rows) for column, values in cells.items()}
     return [None if row in rows else cell for row, cell in enumerate(cells)]
+
+
+def is_operation(cls: type[Any]) -> bool:
+    """Whether packages find a processor or decoder by its `op`: an entry point of automm_ops, or known locally."""
+    if any(point.load() is cls for point in entry_points(group=ops.GROUP, name=cls.op)):
+        return True
+    try:
+        return ops.find(cls.op, cls.version) is cls
+    except PackageError:
+        return False

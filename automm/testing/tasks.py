@@ -15,9 +15,8 @@ from automm.core.features import Features
 from automm.core.kinds import Task
 from automm.core.processor import BadCells
 from automm.errors import DataError
-from automm.runtime import ops
 from automm.testing import modules
-from automm.testing.subject import ROWS, Subject, take, without
+from automm.testing.subject import ROWS, Subject, installed, is_operation, take, without
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +107,48 @@ def head_fits_the_target(subject: Subject) -> None:
     modules.gradients(head, head(_joint(ROWS)).square().sum(), "the head")
 
 
+def works_in_half_precision(subject: Subject) -> None:
+    """Under bfloat16 autocast the head's outputs and gradients are finite, and near those in 32 bit."""
+    task = _make(subject)
+    torch.manual_seed(0)
+    joint = _joint(ROWS)
+    modules.half_precision(task.head(WIDTH), lambda head: head(joint), "the head in bfloat16")
+
+
+def learns_a_planted_signal(subject: Subject) -> None:
+    """With an installed loss the head learns a target that the joint features tell."""
+    task = _make(subject)
+    target = task.model_target(torch.from_numpy(task.encode(_cells(subject))))
+    accepting: list[Any] = [e.cls for e in installed().all("loss") if task.target_kind in getattr(e.cls, "targets", ())]
+    assert accepting, f"no installed loss takes targets of the kind {task.target_kind!r}: offer one in the same plugin"
+    cls = max(accepting, key=lambda loss: loss.preference)
+    loss = cls(cls.Config(), task.target())
+    told = target.double() if target.ndim == 2 else target.double()[:, None]
+    if not target.is_floating_point():
+        told = nn.functional.one_hot(target, task.target().size).double()
+    features = torch.nn.functional.pad(told[:, :WIDTH], (0, max(0, WIDTH - told.shape[1]))).float()
+    joint = Features.vector(features + 0.01 * _joint(ROWS).tokens[:, 0])
+    torch.manual_seed(0)
+    head = task.head(WIDTH)
+    modules.learns(
+        head.parameters(),
+        lambda: loss(head(joint), target).mean(),
+        rule=f"the head must learn a planted signal with the loss {cls.name}",
+        steps=80,
+        rates=(1e-2, 1e-1),
+    )
+
+
+def minds_its_own_business(subject: Subject) -> None:
+    """Fitting, answering and measuring prints nothing and leaves global random states alone."""
+    cells = _cells(subject)
+    with modules.well_behaved("task"):
+        task = subject.cls(subject.config)
+        task.fit(cells)
+        answers = task.answer(task.head(WIDTH)(_joint(ROWS)))
+        next(iter(task.metrics().values())).compute(answers, torch.from_numpy(task.encode(cells)))
+
+
 def model_target_is_finite(subject: Subject) -> None:
     """The target as the loss sees it is finite and keeps its rows."""
     task = _make(subject)
@@ -148,7 +189,7 @@ def decoder_can_be_stored(subject: Subject) -> None:
     task = _make(subject)
     decoder = task.decoder()
     cls: Any = type(decoder)
-    assert ops.find(cls.op, cls.version) is cls, f"{cls.op!r} is not the entry point of {cls.__name__} in automm_ops"
+    assert is_operation(cls), f"{cls.op!r} is not the entry point of {cls.__name__} in the group automm_ops"
     again = cls(cls.Config.model_validate_json(decoder.config.model_dump_json()))
     answers: Mapping[str, np.ndarray] = {name: answer.numpy() for name, answer in _answers(task).items()}
     assert again.decode(answers) == decoder.decode(answers), "the decoder reads differently once stored"
@@ -191,6 +232,9 @@ CHECKS = (
     refuses_missing_targets,
     state_is_json,
     head_fits_the_target,
+    works_in_half_precision,
+    learns_a_planted_signal,
+    minds_its_own_business,
     model_target_is_finite,
     metrics_are_computed,
     decoder_reads_the_answers,

@@ -134,6 +134,8 @@ def read_frames(cell: Path | bytes, choose: Chooser, limits: Limits, convert: Ca
 def _open(cell: Path | bytes, most: int) -> BinaryIO:
     if isinstance(cell, bytes | bytearray):
         size, file = len(cell), io.BytesIO(cell)
+    elif not isinstance(cell, Path):
+        raise BadCell(f"must be a file or its bytes, it is {type(cell).__name__}")
     else:
         try:
             size, file = cell.stat().st_size, cell.open("rb")

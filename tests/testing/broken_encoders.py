@@ -1,18 +1,21 @@
 """A sound encoder, and one broken encoder or processor per check."""
 
 import random
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from broken import BROKEN, breaks
 
 from automm.api import (
     ArraySpec,
+    BadCell,
+    Config,
     Encoder,
     Examples,
     Features,
     InputInfo,
     Processor,
+    Tune,
     nn,
     torch,
 )
@@ -38,8 +41,13 @@ class Values(Processor):
         return {"values": ArraySpec("float32", ("time",)), "mask": ArraySpec("bool", ("time",))}
 
     def load(self, cell):
-        values = np.array(cell, np.float32) / self.state["largest"]
-        return {"values": values, "mask": np.ones(len(cell), bool)}
+        try:
+            values = np.array(cell, np.float32).reshape(-1) / self.state["largest"]
+        except (TypeError, ValueError):
+            raise BadCell("must be a list of numbers") from None
+        if not len(values) or not np.isfinite(values).all():
+            raise BadCell("must hold finite numbers")
+        return {"values": values, "mask": np.ones(len(values), bool)}
 
 
 class SoundEncoder(Encoder):
@@ -135,6 +143,59 @@ class Limitless(Values):
         return {"numbers": 0}
 
 
+@breaks_processor("processor_takes_unseen_values", "array 'values' holds infinity")
+class Scaled(Values):
+    """Divides by what it knows of a value, which is nothing for a new one."""
+
+    def fit(self, chunks):
+        super().fit(chunks)
+        self.state["known"] = sorted({value for chunk in chunks for cell in chunk if cell for value in cell})
+
+    def load(self, cell):
+        arrays = super().load(cell)
+        unknown = np.array([value not in self.state["known"] for value in cell])
+        return {**arrays, "values": np.where(unknown, np.float32(np.inf), arrays["values"])}
+
+
+@breaks_processor(
+    "processor_refuses_what_it_cannot_read", "cell '': raised TypeError: .*; raise BadCell with the reason"
+)
+class Careless(Values):
+    """Takes every cell for a list of numbers."""
+
+    def load(self, cell):
+        sum(value + 1 for value in cell) + len(cell) + cell[:0]
+        return super().load(cell)
+
+
+@breaks_processor("processor_leaves_cells_alone", "the processor must not change its cells")
+class Sorting(Values):
+    """Sorts cells in place."""
+
+    def __call__(self, cells):
+        for cell in cells:
+            if isinstance(cell, list):
+                cell.append(0.0)
+        return super().__call__(cells)
+
+
+@breaks_processor(
+    "processor_respects_its_limits", "with the limit 'numbers' at 0 the processor reads the examples as before"
+)
+class Boundless(Values):
+    """Declares a limit and forgets it."""
+
+    class Config(Config):
+        """A bound."""
+
+        most: int = 100
+        """Numbers in a cell."""
+
+    @property
+    def limits(self):
+        return {"numbers": self.config.most}
+
+
 @breaks_processor("processor_works_without_torch", "processor Heavy without torch, .*torch")
 class Heavy(Values):
     """Uses torch to read a cell."""
@@ -183,6 +244,56 @@ class IdleEncoder(SoundEncoder):
     def __init__(self, config, processor):
         super().__init__(config, processor)
         self.unused = nn.Parameter(torch.zeros(3))
+
+
+@breaks("works_in_half_precision", r"in bfloat16: values deviate by \d+% from those in 32 bit")
+class Subtle(SoundEncoder):
+    """Lives on differences that 16 bits do not hold."""
+
+    def finish(self, tokens, arrays):
+        return (tokens + 1000.0) * 1.0 - 1000.0
+
+
+@breaks("two_ranks_agree_with_one", "two ranks must agree with one: gradient of")
+class Contrasted(SoundEncoder):
+    """Subtracts the mean of the batch."""
+
+    def finish(self, tokens, arrays):
+        return tokens - tokens.mean(0)
+
+
+@breaks("same_cell_gives_same_features", "a cell must give the same features in every batch")
+class Positioned(SoundEncoder):
+    """Adds something in the middle of a batch."""
+
+    def finish(self, tokens, arrays):
+        shift = torch.zeros(len(tokens), 1, 1)
+        shift[1::2] = 0.5
+        return tokens + shift
+
+
+@breaks("minds_its_own_business", r"encoder: it changes the global random state of torch: use a generator of its own")
+class Seeding(SoundEncoder):
+    """Sets the seed of everybody."""
+
+    def __init__(self, config, processor):
+        super().__init__(config, processor)
+        torch.manual_seed(0)
+
+
+@breaks("search_space_works", r"width 8, features \[4, \d, 16\]")
+class Growing(SoundEncoder):
+    """Forgets that its width changes."""
+
+    class Config(SoundEncoder.Config):
+        """Its width."""
+
+        size: Annotated[int, Tune(choices=[8, 16])] = 8
+        """Of the features."""
+
+    def __init__(self, config, processor):
+        super().__init__(config, processor)
+        self.out = nn.Linear(8, config.size)
 
 
 @breaks("layers_hold_every_parameter", r"parameters outside layers\(\): out.weight, out.bias")

@@ -1,7 +1,8 @@
 """A sound fusion, and one broken fusion per check."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 from broken import breaks
 from pydantic import ConfigDict, Field, field_validator
 
@@ -83,6 +84,40 @@ class Lax(Sound):
         """Open."""
 
         model_config = ConfigDict(extra="allow")
+
+
+@breaks("defaults_are_valid", "Config.dropout: the default 1.5 is refused: Input should be less than 1")
+class WrongDefault(Sound):
+    """Starts outside its own bounds."""
+
+    class Config(Sound.Config):
+        """Contradicts itself."""
+
+        dropout: Annotated[float, Field(lt=1), Tune(0.0, 0.5)] = 1.5
+        """Share."""
+
+
+@breaks("search_can_be_replayed", r"asked for \{.*\}, the same parameters again gave")
+class Dicing(Sound):
+    """Draws a field that the study does not know of."""
+
+    class Config(Sound.Config):
+        """Draws its own width."""
+
+        @classmethod
+        def suggest(cls, trial, prefix):
+            return {"hidden": int(np.random.default_rng().integers(1, 10**9))}
+
+
+@breaks("editor_knows_its_fields", "Default value .* is not JSON serializable")
+class Opaque(Sound):
+    """Has a default that no editor can show."""
+
+    class Config(Sound.Config):
+        """Takes an object."""
+
+        thing: Any = object()
+        """Anything."""
 
 
 @breaks("search_space_is_valid", r"Tune\(0.0, 2.0\) offers 2.0, which Config refuses: Input should be less than")
@@ -177,6 +212,31 @@ class Idle(Sound):
     def __init__(self, config, widths):
         super().__init__(config, widths)
         self.unused = nn.Parameter(torch.zeros(3))
+
+
+@breaks("works_in_half_precision", "in bfloat16: values: 16 values are NaN or infinite")
+class Half(Sound):
+    """Has no numbers in bfloat16."""
+
+    def finish(self, joint):
+        return joint if joint.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") else joint[:, :1] / 0
+
+
+@breaks("two_ranks_agree_with_one", "two ranks must agree with one: gradient of")
+class Whitened(Sound):
+    """Divides by the spread of the batch."""
+
+    def finish(self, joint):
+        return joint / joint.std()
+
+
+@breaks("minds_its_own_business", "fusion: it prints to standard output \\('16 rows'\\): use the logging module")
+class Chatty(Sound):
+    """Prints its progress."""
+
+    def finish(self, joint):
+        print(len(joint), "rows")
+        return joint
 
 
 @breaks("leaves_inputs_alone", "forward must not change its inputs")

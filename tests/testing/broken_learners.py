@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated
 
 import numpy as np
@@ -72,6 +73,33 @@ class Ranked(SoundLearner):
 
     def forward(self, features):
         return super().forward(features) - self.known(features).mean()
+
+
+@breaks("any_input_may_be_missing", "outputs must be finite, whatever is missing")
+class Dividing(SoundLearner):
+    """Divides by the number of known values."""
+
+    def forward(self, features):
+        return super().forward(features) * features.shape[1] / (~features.isnan()).sum(1, keepdim=True)
+
+
+@breaks("leaves_inputs_alone", "features must not be changed in place")
+class Filling(SoundLearner):
+    """Fills what is unknown, in the caller's rows."""
+
+    def fit(self, train, valid, settled, stop):
+        np.nan_to_num(train.features, copy=False)
+        return super().fit(train, valid, settled, stop)
+
+
+@breaks("minds_its_own_business", "learner: it changes the global random state of random and numpy.random")
+class Shuffling(SoundLearner):
+    """Draws from everybody's random numbers."""
+
+    def solve(self, matrix, right):
+        random.random()
+        np.random.permutation(3)
+        super().solve(matrix, right)
 
 
 @breaks("reloads", "a state dictionary must keep the numbers")

@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
+import numpy as np
 from broken import breaks
 
 from automm.api import (
     Loss,
     Tune,
+    torch,
 )
 
 
@@ -58,6 +60,32 @@ class Dead(SoundLoss):
 
     def forward(self, output, target):
         return (super().forward(output, target) - 1).clamp(min=0)
+
+
+@breaks("eval_is_deterministic", "eval mode must be deterministic")
+class NoisyLoss(SoundLoss):
+    """Adds noise."""
+
+    def forward(self, output, target):
+        return super().forward(output, target) + torch.rand(len(output))
+
+
+@breaks("two_ranks_agree_with_one", "two ranks must agree with one: gradient of output")
+class Relative(SoundLoss):
+    """Divides by the largest error of the batch."""
+
+    def forward(self, output, target):
+        values = super().forward(output, target)
+        return values / values.max()
+
+
+@breaks("minds_its_own_business", "loss: it changes the global random state of numpy.random")
+class Reseeding(SoundLoss):
+    """Seeds NumPy."""
+
+    def __init__(self, config, target):
+        super().__init__(config, target)
+        np.random.seed(0)
 
 
 @breaks("leaves_inputs_alone", "forward must not change output or target")

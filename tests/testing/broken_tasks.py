@@ -1,6 +1,7 @@
 """Broken tasks, modalities and exporters."""
 
 import random
+import time
 from typing import ClassVar
 
 from automm_tasks import Regression
@@ -14,6 +15,7 @@ from automm.api import (
     InputInfo,
     Modality,
     TargetInfo,
+    nn,
     torch,
 )
 
@@ -60,6 +62,57 @@ class WideHead(Regression):
         return [0.0, 0.0]
 
 
+class HalfHead(nn.Module):
+    """Loses everything in 16 bits."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, joint):
+        return (
+            (self.inner(joint).bfloat16() + 3e4).float() - 3e4
+            if torch.is_autocast_enabled("cpu")
+            else self.inner(joint)
+        )
+
+
+@breaks("works_in_half_precision", r"the head in bfloat16: values deviate by \d+% from those in 32 bit")
+class CoarseHead(Regression):
+    """Has a head that loses its numbers in 16 bits."""
+
+    def head(self, width):
+        return HalfHead(super().head(width))
+
+
+class FrozenHead(nn.Module):
+    """Learns a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, joint):
+        return self.bias.expand(len(joint.tokens), 1)
+
+
+@breaks("learns_a_planted_signal", "the head must learn a planted signal with the loss .*: the loss went from")
+class DeafHead(Regression):
+    """Has a head that does not listen."""
+
+    def head(self, width):
+        return FrozenHead()
+
+
+@breaks("minds_its_own_business", "task: it prints to standard output")
+class Talking(Regression):
+    """Prints what it fits."""
+
+    def fit(self, cells):
+        print("fitting")
+        super().fit(cells)
+
+
 @breaks("model_target_is_finite", "model_target must be finite")
 class Logarithmic(Regression):
     """Takes logarithms of negatives."""
@@ -98,7 +151,7 @@ class RenamedColumns(Regression):
         return Renamed(Renamed.Config())
 
 
-@breaks("decoder_can_be_stored", "'test.unregistered', which is not installed")
+@breaks("decoder_can_be_stored", "'test.unregistered' is not the entry point of Unregistered")
 class NoOperation(Regression):
     """Has a decoder that packages cannot name."""
 
@@ -172,3 +225,22 @@ class Littering(Exporter):
     def export_graph(self, graph, path):
         path.write_bytes(b"")
         path.with_suffix(".log").write_text("done")
+
+
+@breaks("folder_is_whole_and_repeatable", "two exports of one package differ in made.txt")
+class Dated(Exporter):
+    """Writes when it was made."""
+
+    def export_package(self, package, folder):
+        (folder / "made.txt").write_text(str(time.time_ns()))
+
+
+@breaks("folder_predicts_as_the_package", "row 0: prediction is null, the package gives")
+class Forgetting(Exporter):
+    """Loads something else."""
+
+    def export_package(self, package, folder):
+        (folder / "made.txt").write_text("")
+
+    def load(self, folder):
+        return lambda rows: [{"prediction": None, "probability": 0.0, "total": 0.0, "error": ""} for _ in rows]
