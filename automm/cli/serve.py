@@ -50,6 +50,21 @@ NEEDED = ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client", "p
 @click.option(
     "--max-characters", type=click.IntRange(1), default=1_000_000, show_default=True, help="Characters of a text cell."
 )
+@click.option("--max-connections", type=click.IntRange(1), default=2048, show_default=True, help="Of a worker.")
+@click.option(
+    "--head-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Time for a request's head to arrive.",
+)
+@click.option(
+    "--body-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Time for its body, plus one second for every 64 KiB.",
+)
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
@@ -103,6 +118,9 @@ def command(
     max_body: float,
     max_rows: int,
     max_characters: int,
+    max_connections: int,
+    head_seconds: float,
+    body_seconds: float,
     api_key_file: Path | None,
     allow_missing: bool,
     examples: bool,
@@ -137,11 +155,20 @@ def command(
             raise StorageError(
                 f"{capture}: the folder for captured requests cannot be made: {problem.strerror}"
             ) from None
+    limits = Limits(
+        body=body,
+        bodies=8 * body,
+        rows=max_rows,
+        characters=max_characters,
+        connections=max_connections,
+        head_seconds=head_seconds,
+        body_seconds=body_seconds,
+    )
     settings = Settings(
         sources(list(packages)),
         host=host,
         port=port,
-        limits=Limits(body=body, bodies=8 * body, rows=max_rows, characters=max_characters),
+        limits=limits,
         batching=Batching(max_batch, batch_wait / 1000, queue, parallel),
         timeout=timeout,
         threads=threads,

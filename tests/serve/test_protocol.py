@@ -111,9 +111,7 @@ def test_errors_reach_the_client(client):
         client.infer("weather", tensors()[:3])
     bad = tensors()
     bad[3].set_data_from_numpy(np.array([picture(), b"%!PS-Adobe-3.0 EPSF-3.0", picture(), b"/etc/passwd"], object))
-    with pytest.raises(
-        InferenceServerException, match="2 of 4 rows cannot be used: row 1: column 'photo': not a"
-    ):
+    with pytest.raises(InferenceServerException, match="2 of 4 rows cannot be used: row 1: column 'photo': not a"):
         client.infer("weather", bad)
 
 
