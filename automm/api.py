@@ -16,6 +16,7 @@ from automm.core.compressor import GraphCompressor, ModelCompressor, NotCompress
 from automm.core.config import Config, RecipePath, Tune
 from automm.core.decoder import Decoder
 from automm.core.features import Features
+from automm.core.figures import Figure
 from automm.core.halves import gain_of, halves
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
@@ -61,6 +62,7 @@ __all__ = [
     "Exporter",
     "F",
     "Features",
+    "Figure",
     "Fusion",
     "Graph",
     "GraphCompressor",

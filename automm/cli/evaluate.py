@@ -106,7 +106,7 @@ def measure(
     left_out: dict[int, str] = {}
     columns = list(dict.fromkeys((*predictor.columns, *target_columns)))
     for numbers, cells in table.chunks([name for name in columns if name in table.columns], size=batch_size):
-        kept, target, reasons = _encoded(task, {name: cells[name] for name in target_columns})
+        kept, target, reasons = encoded(task, {name: cells[name] for name in target_columns})
         left_out.update({int(numbers[at]): reason for at, reason in reasons.items()})
         if not kept:
             continue
@@ -127,7 +127,7 @@ def measure(
     return metrics, len(target_tensor), dict(sorted(left_out.items()))
 
 
-def _encoded(task: Task, cells: Mapping[str, Sequence[Any]]) -> tuple[list[int], np.ndarray, dict[int, str]]:
+def encoded(task: Task, cells: Mapping[str, Sequence[Any]]) -> tuple[list[int], np.ndarray, dict[int, str]]:
     """The coded target of the rows that have one, their positions, and why the others have none."""
     from automm.core.processor import BadCells
 

@@ -12,6 +12,7 @@ from automm.core.component import Component, ModuleComponent
 from automm.core.compressor import Compressor
 from automm.core.decoder import Decoder
 from automm.core.features import Features
+from automm.core.figures import Figure, names, numbers
 from automm.core.learner import Learner
 from automm.core.processor import Processor
 from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
@@ -141,6 +142,18 @@ class Encoder(ModuleComponent, abstract=True):
     def fresh(self) -> list[torch.nn.Module]:
         """What is new on top of pretrained layers: trained whatever `adapt` says, at the full learning rate."""
         return []
+
+    def adopt(self, weights: dict[str, torch.Tensor], before: Processor) -> dict[str, torch.Tensor]:
+        """Weights of an older model of the same configuration, arranged for this one; by default as they are.
+
+        Needed only by an encoder whose processor's `extend` makes room between what was there.
+
+        Args:
+            weights: The older encoder's tensors by name.
+            before: The processor that it was trained with.
+        """
+        del before
+        return weights
 
     @classmethod
     def pretrained(cls, config: Any) -> bool:
@@ -295,6 +308,17 @@ class Task(Component, abstract=True):
             BadCells: For rows whose target is missing or unknown.
         """
         raise NotImplementedError
+
+    def figures(self, cells: Mapping[str, Sequence[Any]]) -> dict[str, Figure]:
+        """What is watched of the target when data may drift: target column → its values.
+
+        By default names where the target has names, else numbers.
+
+        Args:
+            cells: Target column → cells; None is a missing one.
+        """
+        read = names if self.target().names else numbers
+        return {column: read(values) for column, values in cells.items()}
 
     def target(self) -> TargetInfo:
         """What heads and losses need to know."""

@@ -42,7 +42,7 @@ def kolmogorov(x: float) -> float:
     """P(K > x) of the Kolmogorov distribution."""
     if x < 0.2:  # 1 to twelve digits; here the series would converge slowly
         return 1.0
-    total = sum((-1) ** (k - 1) * math.exp(-2.0 * k * k * x * x) for k in range(1, 101))
+    total = sum(math.exp(-2.0 * k * k * x * x) * (1 if k % 2 else -1) for k in range(1, 101))
     return min(max(2.0 * total, 0.0), 1.0)
 
 

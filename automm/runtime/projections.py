@@ -80,7 +80,8 @@ def _buckets(codes: np.ndarray, pad: float | None, width: int) -> np.ndarray:
     real = np.ones(codes.shape, bool) if pad is None else codes != pad
     flat = np.repeat(np.arange(rows), places) * width + bucket.astype(np.int64).ravel()
     counts = np.bincount(flat[real.ravel()], minlength=rows * width).reshape(rows, width)
-    return (counts / np.maximum(counts.sum(1, keepdims=True), 1)).astype(np.float32)
+    shares: np.ndarray = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return shares.astype(np.float32)
 
 
 def _narrow(values: np.ndarray, most: int) -> np.ndarray:

@@ -84,6 +84,25 @@ class Bench:
             self._processors[key] = self.ranks.first_then_all(lambda: self._fitted(processor, item.info, path))
         return self._processors[key]
 
+    def take(self, slug: str, choice: Mapping[str, Any], fitted: Processor) -> bool:
+        """Uses a processor that was fitted elsewhere in place of fitting one.
+
+        Args:
+            slug: The input.
+            choice: The encoder choice that it feeds.
+            fitted: The processor.
+
+        Returns:
+            Whether it does what this choice asks for; if not, nothing changes.
+        """
+        item, cls = self._inputs[slug], self.registry.get("encoder", choice["name"])
+        with blamed(self.registry, cls, "processor"):
+            wanted = cls.processor(cls.Config.model_validate(choice["config"]), item.info)
+        if (wanted.op, wanted.version, wanted.config) != (fitted.op, fitted.version, fitted.config):
+            return False
+        self._processors[self._key(item, wanted)] = fitted
+        return True
+
     def _key(self, item: PlannedInput, processor: Processor) -> str:
         content = [
             processor.op, processor.version, processor.config.model_dump(mode="json"), item.model_dump(mode="json"),
@@ -151,7 +170,7 @@ class Bench:
         return ArrayStore.derive(home, store, extracted_specs(extraction.width), extraction)
 
     def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
-        table, rows, _ = self.parts[part]
+        table, rows = self.parts[part].table, self.parts[part].rows
         with blamed(self.registry, type(processor), "__call__"):
             return ArrayStore.build(
                 self._folder / "arrays", processor, item.info, table, rows,

@@ -84,6 +84,7 @@ def run_trial(
     stopping: Callable[[], bool] = lambda: False,
     callbacks: list[Any] | None = None,
     logger: Any = None,
+    start: Callable[[MultimodalModel], None] = lambda _: None,
 ) -> tuple[TrialReport, MultimodalModel | None]:
     """Trains a resolved configuration on all ranks.
 
@@ -97,6 +98,7 @@ def run_trial(
         stopping: Asks whether the user wants the run to end.
         callbacks: More Lightning callbacks.
         logger: A Lightning logger.
+        start: Is given the new model, to load weights that it begins with.
 
     Returns:
         The report and, if it completed, the model with its best weights. A failure on any rank is a failed report on
@@ -112,7 +114,7 @@ def run_trial(
     watch: Watch | None = None
     try:
         L.seed_everything(resolved["seed"], verbose=False)
-        module, train, valid = _prepare(resolved, bench)
+        module, train, valid = _prepare(resolved, bench, start)
         report.parameters = sum(p.numel() for p in module.model.parameters())
         report.trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     except Exception as problem:
@@ -164,11 +166,14 @@ def run_trial(
     return report, model
 
 
-def _prepare(resolved: dict[str, Any], bench: Bench) -> tuple[TrialModule, TensorBatches, TensorBatches]:
+def _prepare(
+    resolved: dict[str, Any], bench: Bench, start: Callable[[MultimodalModel], None]
+) -> tuple[TrialModule, TensorBatches, TensorBatches]:
     """Model, loss and data of a trial."""
     ranks, registry, train = bench.ranks, bench.registry, resolved["train"]
     views = {part: bench.view(part, resolved) for part in ("train", "valid")}
     model = build_model(resolved, views["train"].processors, bench.task, registry)
+    start(model)
     loss_cls = registry.get("loss", resolved["loss"]["name"])
     with blamed(registry, loss_cls, "__init__"):
         loss = loss_cls(loss_cls.Config.model_validate(resolved["loss"]["config"]), bench.task.target())

@@ -12,12 +12,20 @@ from automm.update.watch import GROUPS, drifted
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
-h1{font-size:1.4rem}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dde2e8}
-details{margin:.3rem 0}summary{cursor:pointer}.drift{color:#a3160f;font-weight:600}.moderate{color:#8a5a00}.stable,.unknown{color:#4a5563}
-.bar{display:grid;grid-template-columns:minmax(8rem,16rem) 1fr 7rem;gap:.5rem;align-items:center;font-size:13px}
-.bar b{display:block;height:.55rem;background:#9aa7b5}.bar i{display:block;height:.55rem;background:#2f6fb7;margin-top:1px}
-.bar span:first-child{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}.key b,.key i{display:inline-block;width:1.2rem;height:.6rem}
-.key b{background:#9aa7b5}.key i{background:#2f6fb7}
+h1{font-size:1.4rem}
+table{border-collapse:collapse;width:100%}
+td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dde2e8}
+details{margin:.3rem 0}
+summary{cursor:pointer}
+.drift{color:#a3160f;font-weight:600}
+.moderate{color:#8a5a00}
+.stable,.unknown{color:#4a5563}
+.bar{display:grid;grid-template-columns:minmax(8rem,16rem) 1fr 9rem;gap:.5rem;align-items:center;font-size:13px}
+.bar span:first-child{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.bar b,.bar i{display:block;height:.55rem;margin-top:1px}
+.key b,.key i{display:inline-block;width:1.2rem;height:.6rem}
+b{background:#9aa7b5}
+i{background:#2f6fb7}
 """
 
 
@@ -44,15 +52,17 @@ def page(report: dict[str, Any]) -> str:
     said = f"Drift in {len(names)}: {', '.join(names)}" if names else "No drift"
     title = f"Drift of {report['package']}"
     blocks = "\n".join(_block(found) for found in report["findings"])
+    refused = f", {report['refused']:,} of them could not be read" if report["refused"] else ""
+    against = f"{report['reference_rows']:,} training rows of the package {report['digest'][:12]}"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
 <p class="{"drift" if names else "stable"}">{escape(said)}.</p>
 <table>
-<tr><th>Rows</th><td>{report["rows"]:,} of {escape(report["table"])}, {report["refused"]:,} of them could not be read</td></tr>
-<tr><th>Compared with</th><td>{report["reference_rows"]:,} training rows of the package {escape(report["digest"][:12])}</td></tr>
-<tr><th>Drift from</th><td>a population stability index (PSI) of {report["threshold"]:g} that chance alone does not give</td></tr>
+<tr><th>Rows</th><td>{report["rows"]:,} of {escape(report["table"])}{refused}</td></tr>
+<tr><th>Compared with</th><td>{escape(against)}</td></tr>
+<tr><th>Drift</th><td>a population stability index (PSI) of {report["threshold"]:g} or more, and not by chance</td></tr>
 </table>
 <p class="key"><b></b> training &nbsp; <i></i> these rows</p>
 {blocks}
@@ -67,7 +77,7 @@ def _block(found: dict[str, Any]) -> str:
     words = f"{found['words']}; " if found["words"] else ""
     head = f"{words}PSI {found['psi']:.3f}{distance}, χ² {found['chi2']:.1f}, p {found['p']:.2g}"
     most = max(max(before, after) for _, before, after in found["bins"]) or 1.0
-    bars = "".join(_bar(*part, most) for part in found["bins"] if part[1] or part[2])
+    bars = "".join(_bar(label, before, after, most) for label, before, after in found["bins"] if before or after)
     opened = " open" if found["status"] == "drift" else ""
     status = found["status"]
     return (

@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from automm.api import BadCells, Processor
-from automm_tabular import reading
+from automm.api import BadCells, Figure, Processor, as_text
+from automm_tabular import lists, reading
 
 Type = Literal["number", "category", "date", "boolean", "list"]
 """How the cells of a column are read."""
 
 SAMPLE = 50_000
 """Training values per column that quantiles are computed from."""
+
+YEAR = 365.2425 * 86_400
+"""Seconds of a mean year; times are counted from 1970."""
 
 _NOUNS = {"number": "a number", "date": "a date", "boolean": "a true/false value"}
 
@@ -74,6 +77,28 @@ class TypedColumns(Processor, abstract=True):
         if reasons:
             raise BadCells(dict(sorted(reasons.items())))
         return found
+
+    def figures(self, field: str, cells: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+        """Numbers and times by their value (a time in years), the others by their names; lists by their items."""
+        del arrays
+        match self.config.types[field]:
+            case "number":
+                return {"value": _watched(reading.numbers(cells).values, 1.0)}
+            case "date":
+                return {"year": _watched(reading.times(cells).values, YEAR)}
+            case "list":
+                learned = self.state.get("columns", {}).get(field, {}).get("separator")
+                separator = self.state.get("separators", {}).get(field) or learned or lists.SEPARATORS[0]
+                found = [None if cell is None else lists.items(cell, separator) for cell in cells]
+                return {"items": Figure("category", found)}
+            case _:
+                return {"value": Figure("category", [None if cell is None else as_text(cell) for cell in cells])}
+
+
+def _watched(values: Any, unit: float) -> Figure:
+    """Numbers as a figure; what is unknown is None."""
+    found = np.asarray(values, np.float64) / unit
+    return Figure("number", [float(value) if np.isfinite(value) else None for value in found])
 
 
 def _shown(cell: Any) -> str:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from automm.api import Encoder, InputInfo, Processor
+from automm.api import Encoder, InputInfo, Processor, torch
 from automm_tabular.processor import Table
+from automm_tabular.reading import UNKNOWN
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from automm_tabular._modules import Columns
 
 
@@ -43,7 +46,27 @@ class EmbeddedColumns(Encoder, abstract=True):
         """Embeddings of the table's columns, `width` wide; its `count` says how many there are (two for a date)."""
         from automm_tabular._modules import Columns
 
+        self._sizes = processor.sizes
         specs = processor.specs()
         dates = specs["cyclic"].shape[0] if "cyclic" in specs else 0
         bins = processor.bins if "number" in specs else []
         return Columns(bins, dates, processor.sizes, processor.lengths, width, self.config.numeric)
+
+    def adopt(self, weights: dict[str, Tensor], before: Processor) -> dict[str, Tensor]:
+        """Every known category keeps its embedding; a new one starts as what was unknown so far."""
+        assert isinstance(before, Table)
+        now = self._sizes
+        if now == before.sizes:
+            return weights
+        return {
+            name: _with_room(tensor, before.sizes, now) if name.endswith("categories.weight") else tensor
+            for name, tensor in weights.items()
+        }
+
+
+def _with_room(rows: Tensor, before: list[int], now: list[int]) -> Tensor:
+    """Embeddings of all columns' codes, [sum(before), width] → [sum(now), width]; new codes follow a column's old ones."""
+    parts = []
+    for old, size in zip(rows.split(before), now, strict=True):
+        parts += [old, old[UNKNOWN : UNKNOWN + 1].expand(size - len(old), -1)]
+    return torch.cat(parts)

@@ -108,6 +108,21 @@ class Table(TypedColumns):
         }
         self._load()
 
+    def extend(self, chunks: Iterable[Mapping[str, Sequence[Any]]]) -> None:
+        """Adds the categories that later rows hold; the known ones keep their codes, scales and list items stay."""
+        most = max(200_000, 4 * self.config.max_categories)
+        frequencies = {column: statistics.Frequencies(most) for column in self.of("category")}
+        for chunk in chunks:
+            for column, frequency in frequencies.items():
+                frequency.add(reading.counts(chunk[column]))
+        categories = {}
+        for column, frequency in frequencies.items():
+            known = dict.fromkeys(self.state["categories"][column])
+            new = [name for name in frequency.top(most, self.config.min_count) if name not in known]
+            categories[column] = [*known, *new[: max(self.config.max_categories - len(known), 0)]]
+        self.state = {**self.state, "categories": categories}
+        self._load()
+
     def specs(self) -> dict[str, ArraySpec]:
         """The arrays it gives."""
         specs = {}

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from automm.api import Claim, ColumnProfile, DataError, Decoder, Metric, TargetInfo, as_text, is_null, parse_boolean
+from automm.api import (
+    Claim,
+    ColumnProfile,
+    DataError,
+    Decoder,
+    Figure,
+    Metric,
+    TargetInfo,
+    as_text,
+    is_null,
+    parse_boolean,
+)
 from automm_tasks import decisions, metrics
 from automm_tasks.base import HeadTask, filled, missing, refuse, shown
 from automm_tasks.classification import class_order
@@ -178,6 +189,14 @@ class Multilabel(HeadTask):
                     codes[row, [index[name] for name in found]] = 1
         refuse(dict(sorted(reasons.items())))
         return codes
+
+    def figures(self, cells: Mapping[str, Sequence[Any]]) -> dict[str, Figure]:
+        """The labels of every row; columns of 0/1 by themselves."""
+        if len(cells) > 1:
+            return super().figures(cells)
+        column, values = next(iter(cells.items()))
+        found = [None if cell is None else self._split(cell, self.state["separator"]) for cell in values]
+        return {column: Figure("category", found)}
 
     def target(self) -> TargetInfo:
         """Kind "labels" with names and positives per label."""
