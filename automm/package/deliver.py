@@ -36,11 +36,14 @@ from automm.recipe.model import GateSpec
 from automm.report.folder import storage_errors, trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Member, Run
+from automm.runtime import drift
 from automm.runtime.manifest import FILE
 from automm.train.bench import View
 from automm.train.learn import AGAIN, refit
 from automm.train.module import evaluate, measure
 from automm.train.run import device, evaluation_batches, load_weights
+from automm.update.kept import resume_files
+from automm.update.reference import drift_reference
 
 VERIFY_ROWS = 16
 LATENCY_CALLS = 30
@@ -200,6 +203,11 @@ def _package(
         data_digest=run.plan.data["train"],
         seed=run.plan.seed,
         task_owner=(owner.distribution, owner.version),
+        parent=run.continued.parent if run.continued else None,
+        extra={
+            drift.FILE: drift_reference(run, members, assembled, train).dump(),
+            **resume_files(run, members, assembled, train, side, shown),
+        },
     )
     path = write_package(run.folder / "package", content)
     with torch.inference_mode():

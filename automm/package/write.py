@@ -57,8 +57,8 @@ def write_package(folder: Path, content: PackageContent) -> Path:
         temporary.chmod(0o755)
         _Writer(temporary, content).write()
         open_package(temporary, threads=1)
-        _flush(temporary)
-        _rename(temporary, folder)
+        flush(temporary)
+        put_in_place(temporary, folder)
     except OSError as problem:
         where = problem.filename or folder
         raise StorageError(f"cannot write the package {folder}: {problem.strerror} ({where})") from problem
@@ -68,7 +68,7 @@ def write_package(folder: Path, content: PackageContent) -> Path:
     return folder
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
     """Hands every file and folder to the disk, so that the rename cannot overtake the content."""
     for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
@@ -78,7 +78,8 @@ def _flush(folder: Path) -> None:
             os.close(handle)
 
 
-def _rename(temporary: Path, folder: Path) -> None:
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """Gives a finished folder its name; a package that was there is replaced."""
     old = None
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))

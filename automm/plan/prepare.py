@@ -148,7 +148,7 @@ def _parts(
     for part in ("train", "valid", "test"):
         source = tables.get(part, table)
         own = np.arange(source.rows) if source is not table else rows.get(part, np.empty(0, np.int64))
-        found[part] = _coded(source, own, columns, task, registry, ledger)
+        found[part] = coded(source, own, columns, task, registry, ledger)
     ledger.check(recipe.data.max_bad_rows, total_rows(found))
     for part in ("train", "valid"):
         if len(found[part].rows) == 0:
@@ -164,7 +164,7 @@ def total_rows(parts: Mapping[str, Part]) -> int:
     return sum({id(part.table): part.table.rows for part in parts.values()}.values())
 
 
-def _coded(
+def coded(
     table: Table, rows: np.ndarray, columns: Sequence[str], task: Task, registry: Registry, ledger: Ledger
 ) -> Part:
     """Codes the target of some rows; rows whose target is bad go to the ledger."""

@@ -47,6 +47,17 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
     "decision": _decision,
     "exporting": lambda e: "writing and verifying the package",
+    "kept": lambda e: (
+        f"kept for updates: {e['rows']:,} training rows and {e['held']:,} held out, {e['megabytes']:.1f} MB"
+        + (f"; {e['note']}" if e["note"] else "")
+    ),
+    "update": lambda e: f"package {e['package']} → {e['folder']}",
+    "drift": lambda e: f"{e['rows']:,} new rows, drift: {', '.join(e['fields']) or 'none'}",
+    "joined": lambda e: (
+        f"trains on {e['rows']['new_train']:,} new and {e['rows']['kept_train']:,} kept rows (× {e['rows']['repeats']})"
+        + (f"; new classes: {', '.join(e['new_classes'])}" if e["new_classes"] else "")
+    ),
+    "updated": lambda e: f"{e['status']}: {e['package']}",
     "export": lambda e: f"exporting to {e['name']}",
     "finished": lambda e: f"{e['status']}: {e['package'] or 'no package'} in {e['wall_seconds']:.0f} s",
 }
