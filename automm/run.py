@@ -22,6 +22,8 @@ from automm.train.ranks import Ranks
 RESERVE = 0.18
 """Share of the time budget kept for export, verification and test metrics, within `RESERVE_BOUNDS` seconds."""
 RESERVE_BOUNDS = (25.0, 300.0)
+COMPRESSION = 0.2
+"""Share of the time budget for compression, if the recipe asks for it, on top of the reserve."""
 
 
 @dataclass
@@ -98,8 +100,19 @@ class Run:
         """`time.monotonic()` at which training must be over."""
         if self.plan.time is None:
             return None
-        reserve = min(max(RESERVE * self.plan.time, RESERVE_BOUNDS[0]), RESERVE_BOUNDS[1], 0.5 * self.plan.time)
-        return self.began + self.plan.time - reserve
+        compression = COMPRESSION * self.plan.time if self.recipe.compress else 0.0
+        return self.began + self.plan.time - self._reserve - compression
+
+    @property
+    def _reserve(self) -> float:
+        """Seconds of the budget that are kept for export, verification and test metrics."""
+        time = self.plan.time or 0.0
+        return min(max(RESERVE * time, RESERVE_BOUNDS[0]), RESERVE_BOUNDS[1], 0.5 * time)
+
+    @property
+    def compress_deadline(self) -> float | None:
+        """`time.monotonic()` at which compression must be over: half of the reserve comes after it."""
+        return None if self.plan.time is None else self.began + self.plan.time - self._reserve / 2
 
     def better(self, value: float | None, than: float | None) -> bool:
         """Whether a metric value is better than another."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from automm.runtime.manifest import InputPart, Manifest
 
@@ -38,12 +39,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def model_card(manifest: Manifest, results: Mapping[str, str]) -> str:
+def model_card(manifest: Manifest, results: Mapping[str, str], compression: Mapping[str, Any] | None = None) -> str:
     """The package's README.
 
     Args:
         manifest: The manifest, its list of files not needed.
         results: Result column → type.
+        compression: What was tried to make the model smaller and faster, as in the run's summary.
     """
     target = manifest.target
     what = f"**{', '.join(target.columns)}** ({manifest.task.name})"
@@ -73,8 +75,7 @@ Any cell may be missing; a model that never saw an input missing is less reliabl
 ## Quality
 
 {_metrics(manifest)}
-
-Measured on rows that training did not see. On data of another origin expect less.
+{_compression(compression or {})}Measured on rows that training did not see. On data of another origin expect less.
 
 ## Use
 
@@ -119,3 +120,33 @@ def _metrics(manifest: Manifest) -> str:
         cells = [f"{side[name]:.4g}" if name in side else "–" for side in (valid, test)]
         rows.append(f"| {name} | {cells[0]} | {cells[1]} |")
     return "\n".join(rows)
+
+
+def _compression(table: Mapping[str, Any]) -> str:
+    """The variants that were measured, and which of them the package holds."""
+    if not table.get("variants"):
+        return ""
+    metric, adopted = table["metric"], table["adopted"]
+    rows = [f"| variant | {metric} | lost | ms | times as fast | MB | |", "|---|---|---|---|---|---|---|"]
+    for one in table["variants"]:
+        said = "**in this package**" if one["name"] == (adopted or "full") else one["reason"] or one["state"]
+        cells = [one["name"], "–", "–", "–", "–", "–", said]
+        if one["latency_ms"]:
+            low, high = one["interval"] or ("–", "–")
+            span = f" ({low:.2%} to {high:.2%})" if one["interval"] else ""
+            lost = "" if one["name"] == "full" or one["loss"] is None else f"{one['loss']:.2%}{span}"
+            speed = one["latency_ms"]["one_thread"]["p50"]
+            value = "–" if one["value"] is None else f"{one['value']:.4g}"
+            cells[1:6] = [value, lost, f"{speed:.3g}", f"{one['speedup']:.2g}", f"{one['size_mb']:.3g}"]
+        rows.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
+    return (
+        f"""
+## Compression
+
+Measured on {table["rows"]:,} validation rows against the model as it was trained. Lost is relative, with its 95 %
+interval; milliseconds are the median of one row through the graph on one thread.
+
+"""
+        + "\n".join(rows)
+        + "\n"
+    )

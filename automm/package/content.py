@@ -53,6 +53,7 @@ class PackageContent:
         parent: Digest of the package that this one continues.
         tolerance: What deviation counts as agreement.
         extra: Further files, path → content: the drift reference, what an update starts from.
+        compression: What was tried to make the model smaller and faster, as in the run's summary; empty: nothing.
     """
 
     name: str
@@ -73,3 +74,4 @@ class PackageContent:
     parent: str | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     extra: Mapping[str, bytes] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)

@@ -137,7 +137,18 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
     side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
-    return run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train)) or {}
+    compressing = _compressing(run, members, assembled)
+    made = run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train, compressing))
+    return made or {}
+
+
+def _compressing(run: Run, members: Sequence[Member], assembled: Assembled) -> Any:
+    """What compression reads, made by all ranks together; None if the recipe asks for none."""
+    if run.recipe.compress is None:
+        return None
+    from automm.package.chains import pupils, seen
+
+    return seen(run, assembled), pupils(run, members)
 
 
 def _refit(run: Run, members: Sequence[Member]) -> None:
@@ -171,7 +182,7 @@ def _single(run: Run, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _package(
     run: Run, members: Sequence[Member], winner: Mapping[str, Any], assembled: Assembled, metrics: dict[str, Any],
-    side: str, shown: View, train: View,
+    side: str, shown: View, train: View, compressing: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     run.event("exporting", members={member.name: member.weight for member in members})
     part, positions = run.prepared.parts[side], shown.positions[:VERIFY_ROWS]
@@ -214,6 +225,13 @@ def _package(
         answers = {name: tensor.numpy()[: len(rows)] for name, tensor in graph.module(example).items()}
     files = [status.file for status in run.plugins.statuses if status.file is not None]
     verified = verify_package(path, rows, part.table.folder, answers, content.tolerance, files)
+    compression: dict[str, Any] = {}
+    if compressing is not None:
+        from automm.package.compress import compress
+
+        outcome = compress(run, path, content, assembled.module, members, side, rows, *compressing, metrics)
+        compression = outcome.table
+        metrics, verified = outcome.metrics or metrics, outcome.verified or verified
     exports = _export_folders(run, path)
     latency = measure_latency(path, rows, part.table.folder)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
@@ -221,7 +239,7 @@ def _package(
     gates = check_gates(run.recipe.require, figures)
     summary = summary_of(
         run, winner, members, metrics, package=str(path), latency_ms=latency, size_mb=size, gates=gates,
-        verified_rows=verified.rows, deviations=verified.deviations, exports=exports,
+        verified_rows=verified.rows, deviations=verified.deviations, exports=exports, compression=compression,
     )  # fmt: skip
     write_json(run.folder / "summary.json", summary)
     manifest = json.loads((path / FILE).read_text("utf-8"))

@@ -128,6 +128,8 @@ class _Writer:
         self.add("provenance/environment.json", strictjson.dumps(card.environment()))
         metrics = parts.MetricsPart(**{side: _finite(content.metrics.get(side, {})) for side in ("valid", "test")})
         self.add("provenance/metrics.json", strictjson.dumps(metrics.model_dump()))
+        if content.compression:
+            self.add("provenance/compression.json", strictjson.dumps(dict(content.compression)))
         for relative, data in content.extra.items():
             self.add(relative, data)
         manifest = parts.Manifest(
@@ -166,7 +168,7 @@ class _Writer:
             files=dict(self.files),
         )
         self.add("requirements.txt", card.requirements(manifest).encode())
-        self.add("README.md", card.model_card(manifest, decoder.columns()).encode())
+        self.add("README.md", card.model_card(manifest, decoder.columns(), content.compression).encode())
         manifest = manifest.model_copy(update={"files": dict(sorted(self.files.items()))})
         (self.root / parts.FILE).write_bytes(strictjson.dumps(manifest.model_dump(mode="json")))
 

@@ -124,6 +124,20 @@ class UpdateSpec(_Frozen):
     weights: Literal["auto"] | bool = "auto"
 
 
+class CompressSpec(_Frozen):
+    """What `compress:` asks for.
+
+    Attributes:
+        chains: Variants to measure, each a chain of compressors; empty: all that suit.
+        max_loss: Largest loss of the metric, as a share of it.
+        sure: Whether the whole interval of the loss must be within it.
+    """
+
+    chains: tuple[tuple[ComponentSpace, ...], ...] = ()
+    max_loss: float = 0.005
+    sure: bool = False
+
+
 class Recipe(_Frozen):
     """The recipe in normal form.
 
@@ -136,6 +150,7 @@ class Recipe(_Frozen):
         imbalance: Remedies to consider.
         train: Training settings that are fixed or searched.
         metric: None: the task's default.
+        compress: What is tried to make the package smaller and faster; None: nothing.
         export: Exporter names.
         plugins: Local plugin files, relative to the recipe.
         update: What the package keeps, so that it can be updated.
@@ -156,6 +171,7 @@ class Recipe(_Frozen):
     metric: str | None = None
     search: SearchSpec | None = None
     require: tuple[GateSpec, ...] = ()
+    compress: CompressSpec | None = None
     export: tuple[str, ...] = ("onnx",)
     plugins: tuple[str, ...] = ()
     update: UpdateSpec = UpdateSpec()

@@ -8,6 +8,7 @@ from typing import Any
 
 from automm.plugin.loader import Plugins, load_plugins
 from automm.plugin.registry import Registry
+from automm.recipe.keys_compress import read_compress
 from automm.recipe.keys_data import (
     check_columns,
     check_split,
@@ -37,6 +38,7 @@ KEYS: dict[str, Callable[[Walk, Node], Any]] = {
     "metric": read_metric,
     "search": read_search,
     "require": read_require,
+    "compress": read_compress,
     "export": read_export,
     "plugins": read_plugins,
     "update": read_update,

@@ -11,6 +11,7 @@ from automm.core.space import ANY
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 from automm.recipe.components import leaf_types
+from automm.recipe.keys_compress import AUTO
 from automm.recipe.keys_data import METHODS
 from automm.recipe.keys_model import remedies
 from automm.recipe.keys_run import GATES, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING
@@ -22,7 +23,7 @@ Schema = dict[str, Any]
 NAME: Schema = {"type": ["string", "number", "boolean"]}
 NAMES: Schema = {"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1, "uniqueItems": True}]}
 SHARE: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
-KINDS = ("task", "encoder", "fusion", "loss", "learner")
+KINDS = ("task", "encoder", "fusion", "loss", "learner", "compressor")
 """The kinds that recipes write with fields."""
 
 
@@ -173,6 +174,32 @@ def recipe_schema(registry: Registry) -> Schema:
             'Quality gates such as {accuracy: ">= 0.8"}; a missed gate fails the run.',
             _object(dict.fromkeys([*metrics, *GATES], comparison)),
         ),
+        "compress": _say(
+            "Makes the package smaller and faster, where the metric allows: auto, variants, or these with a bound.",
+            {
+                "anyOf": [
+                    *_variants()["anyOf"],
+                    _object(
+                        {
+                            "try": _say("Variants; a list in the list is applied one after the other.", _variants()),
+                            "max_loss": _say(
+                                "Largest loss of the metric, relative: 0.5% or 0.005.",
+                                {
+                                    "anyOf": [
+                                        {**SHARE, "default": 0.005},
+                                        {"type": "string", "pattern": r"^ *(\d+(\.\d+)?|\.\d+) *% *$"},
+                                    ]
+                                },
+                            ),
+                            "sure": _say(
+                                "Adopt only if the whole 95 % interval of the loss is within the bound.",
+                                {"type": "boolean", "default": False},
+                            ),
+                        }
+                    ),
+                ]
+            },
+        ),
         "export": _say("Formats to write.", _one_or_more(_words(_entries(registry, "exporter")))),
         "plugins": _say("Python files in the recipe's folder that register components.", NAMES),
         "update": _say(
@@ -203,6 +230,13 @@ def recipe_schema(registry: Registry) -> Schema:
         **_object(keys, ["data", "target"]),
         "definitions": dict(sorted(definitions.items())),
     }
+
+
+def _variants() -> Schema:
+    """`auto`, a compressor, or a list of compressors and chains of them."""
+    step: Schema = {"$ref": "#/definitions/compressor"}
+    chain = {"type": "array", "items": step, "minItems": 1}
+    return {"anyOf": [{"const": AUTO}, step, {"type": "array", "items": {"anyOf": [step, chain]}, "minItems": 1}]}
 
 
 def _object(properties: Mapping[str, Schema], required: Iterable[str] = ()) -> Schema:

@@ -32,6 +32,14 @@ def _decision(e: dict[str, Any]) -> str:
     return f"decision tuned for {e['metric']}{gain}"
 
 
+def _variant(e: dict[str, Any]) -> str:
+    if not e["latency_ms"]:
+        return f"variant {e['name']} {e['state']}: {e['reason']}"
+    speed, size = e["latency_ms"]["one_thread"]["p50"], e["size_mb"]
+    figures = f"{e['value']:.4f}, {speed:.2f} ms ({e['speedup']:.1f} times as fast), {size:.2f} MB"
+    return f"variant {e['name']} {e['state']}: {figures}" + (f": {e['reason']}" if e["reason"] else "")
+
+
 LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "started": lambda e: f"recipe {e['recipe']} → {e['folder']}" + (" (going on)" if e["resumed"] else ""),
     "planned": lambda e: "\n".join(f"  {line}" for line in e["lines"]),
@@ -46,6 +54,9 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "stopping": lambda e: f"stopping: {e['reason']}",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
     "decision": _decision,
+    "compressing": lambda e: f"compressing: {'; '.join(e['variants'])}",
+    "variant": _variant,
+    "compressed": lambda e: f"compression: {e['adopted'] or 'nothing'} adopted in {e['seconds']:.0f} s",
     "exporting": lambda e: "writing and verifying the package",
     "kept": lambda e: (
         f"kept for updates: {e['rows']:,} training rows and {e['held']:,} held out, {e['megabytes']:.1f} MB"

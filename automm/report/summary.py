@@ -28,6 +28,7 @@ def summary_of(
     verified_rows: int,
     deviations: dict[str, float],
     exports: dict[str, str],
+    compression: dict[str, Any],
 ) -> dict[str, Any]:
     """The summary of a run that made a package; every key is documented in docs/run-folder.md."""
     met = all(gate["met"] for gate in gates)
@@ -53,6 +54,7 @@ def summary_of(
         "wall_seconds": round(time.monotonic() - run.began, 3),
         "package": package,
         "exports": exports,
+        "compression": compression,
         "latency_ms": round(latency_ms, 3),
         "size_mb": round(size_mb, 3),
         "gates": gates,
