@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from automm.core.profile import Context
 from automm.data.ledger import Ledger
 from automm.errors import AutommError, DatabaseAwayError, DataError, ExitCode, GateMissedError, PluginError
 from automm.plan import build_plan, prepare
 from automm.plan.prepare import total_rows
+from automm.plugin.blame import blamed
 from automm.plugin.loader import Plugins
 from automm.recipe.model import Recipe
 from automm.recipe.parse import load_with_plugins
@@ -211,7 +213,7 @@ def _asked(run: Run, study: Study | None, most: int | None) -> tuple[str, dict[s
         if study.full():
             return None
         try:
-            resolved = study.ask()
+            resolved = study.ask(explore=bool(run.reports) and run.reports[-1]["state"] == REPEATED)
             name = study.name
             if (left := study.left(resolved)) is not None:
                 _tell(run, study, left)
@@ -348,10 +350,19 @@ def _single_modalities(run: Run) -> list[tuple[str, dict[str, Any], float]]:
     for learner, resolved in defaults.items():
         for modality, slugs in run.plan.modalities().items():
             own = [slug for slug in slugs if slug in resolved["encoders"]]
-            if own:
+            if own and not (learner and _unsuited(run, learner, own)):
                 name = f"only-{modality}" + (f"-{learner}" if learner != NETWORK else "")
                 found.append((name, single(resolved, own), 1 / len(run.plan.modalities())))
     return found
+
+
+def _unsuited(run: Run, learner: str, slugs: Sequence[str]) -> str | None:
+    """Why a learner does not fit some of the inputs alone."""
+    cls = run.plugins.registry.get("learner", learner)
+    inputs = tuple(item.info for item in run.plan.inputs if item.slug in slugs)
+    context = Context(run.plan.task, inputs, run.plan.rows["train"], run.prepared.task.target(), metric=run.plan.metric)
+    with blamed(run.plugins.registry, cls, "unsuited"):
+        return cls.unsuited(context, cls.Config())  # type: ignore[no-any-return]
 
 
 def _report(run: Run, name: str) -> dict[str, Any] | None:

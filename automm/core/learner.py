@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -21,11 +22,49 @@ class Rows(NamedTuple):
             where a value is unknown or the input is missing.
         target: As a loss sees it: int64 [rows] ("class"), float [rows, size] ("labels"), float [rows] ("number").
         weight: Float32 [rows]: how much each row counts; 1 on average.
+        group: Rows with the same number, int64 [rows], belong together and must not be split; None: every row is alone.
     """
 
     features: np.ndarray
     target: np.ndarray
     weight: np.ndarray
+    group: np.ndarray | None = None
+
+    def take(self, positions: np.ndarray) -> Rows:
+        """Some of the rows, by position or as a mask."""
+        return Rows(*(None if values is None else values[positions] for values in self))  # type: ignore[arg-type]
+
+    def folds(self, number: int, seed: int = 0) -> np.ndarray:
+        """Deals the rows to folds of about the same size, class by class, whole groups together.
+
+        Args:
+            number: At most so many folds; fewer if there are fewer groups.
+            seed: Of the shuffle.
+
+        Returns:
+            The fold of every row, int64 [rows].
+        """
+        import numpy as np
+        from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+        classes = self.target if self.target.ndim == 1 and np.issubdtype(self.target.dtype, np.integer) else None
+        units = len(self.target) if self.group is None else len(np.unique(self.group))
+        number = min(number, units)
+        out = np.zeros(len(self.target), np.int64)
+        if number < 2:
+            return out
+        if classes is not None and np.bincount(classes).max() < number:
+            classes = None
+        kinds = {
+            (False, False): KFold, (True, False): StratifiedKFold,
+            (False, True): GroupKFold, (True, True): StratifiedGroupKFold,
+        }  # fmt: skip
+        split = kinds[classes is not None, self.group is not None](number, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds
+            for fold, (_, held) in enumerate(split.split(self.features, classes, self.group)):
+                out[held] = fold
+        return out
 
 
 class Learner(ModuleComponent, abstract=True):

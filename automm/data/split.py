@@ -59,6 +59,11 @@ def strata(target: Sequence[Any] | np.ndarray) -> np.ndarray:
     return _codes(target)
 
 
+def group_codes(table: Table, column: str) -> np.ndarray:
+    """Number of the group of every row; a row without a group is a group of its own."""
+    return _codes([f"\0{at}" if cell is None else cell for at, cell in enumerate(table.cells(column))])
+
+
 def _codes(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Equal cells → equal numbers; None has a number of its own."""
     numbers: dict[str | None, int] = {}
@@ -98,12 +103,8 @@ def _at_random(classes: np.ndarray, shares: np.ndarray, random: np.random.Genera
 def _by_group(
     table: Table, column: str, classes: np.ndarray, shares: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """Whole groups, largest first, each to the part that lacks its classes most.
-
-    A row without a group is a group of its own.
-    """
-    cells = table.cells(column)
-    codes = _codes([f"\0{at}" if cell is None else cell for at, cell in enumerate(cells)])
+    """Whole groups, largest first, each to the part that lacks its classes most."""
+    codes = group_codes(table, column)
     groups = int(codes.max()) + 1
     parts = np.flatnonzero(shares > 0)
     if groups < len(parts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -35,6 +35,23 @@ def pooled(encoder: Encoder, arrays: Mapping[str, Tensor], present: Tensor, regi
     return torch.where(present[:, None], mean, torch.full_like(mean, torch.nan))
 
 
+class Averaged(nn.Module):
+    """The mean output of learners that were fitted on different rows (bagging, Breiman 1996).
+
+    Args:
+        learners: Fitted, or to be loaded; all read the same columns.
+    """
+
+    def __init__(self, learners: Sequence[Learner]) -> None:
+        super().__init__()
+        self.learners = nn.ModuleList(learners)
+        self.widths = learners[0].widths
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [batch, width] → output [batch, size]."""
+        return torch.stack([learner(features) for learner in self.learners]).mean(0)
+
+
 class LearnedModel(nn.Module):
     """Describes every input, puts the descriptors side by side, and applies a fitted learner.
 
@@ -42,11 +59,11 @@ class LearnedModel(nn.Module):
 
     Args:
         encoders: Input slug → encoder with `extract`.
-        learner: Fitted, or to be loaded.
+        learner: Fitted, or to be loaded; one, or several that were fitted on different rows.
         registry: To name the owner of a component that raises.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], learner: Learner, registry: Registry) -> None:
+    def __init__(self, encoders: Mapping[str, Encoder], learner: Learner | Averaged, registry: Registry) -> None:
         super().__init__()
         self._registry = registry
         self.encoders = nn.ModuleDict(encoders)
@@ -65,7 +82,8 @@ class LearnedModel(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """A batch → output [batch, size]."""
         features = self.describe(batch)
-        with blamed(self._registry, type(self.learner), "forward"):
+        owner: Any = self.learner.learners[0] if isinstance(self.learner, Averaged) else self.learner
+        with blamed(self._registry, type(owner), "forward"):
             return self.learner(features)  # type: ignore[no-any-return]
 
     def weights(self) -> dict[str, Tensor]:
@@ -110,6 +128,9 @@ def restore(
         model.load_state_dict(dict(weights))
         return model
     encoders, make = build_learned(resolved, processors, task, registry)
-    learner = make(dict(zip(encoders, weights[WIDTHS].tolist(), strict=True)))
-    learner.load_state_dict({name: tensor for name, tensor in weights.items() if name != WIDTHS})
+    widths = dict(zip(encoders, weights[WIDTHS].tolist(), strict=True))
+    kept = {name: tensor for name, tensor in weights.items() if name != WIDTHS}
+    several = {int(name.split(".")[1]) for name in kept if name.startswith("learners.")}
+    learner = Averaged([make(widths) for _ in several]) if several else make(widths)
+    learner.load_state_dict(kept)
     return LearnedModel(encoders, learner, registry)

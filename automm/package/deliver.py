@@ -155,7 +155,7 @@ def _refit(run: Run, members: Sequence[Member]) -> None:
     """Fits the learners again on training and validation rows; a network keeps its weights."""
     for member in members:
         folder = trial_folder(run.folder, member.name)
-        if "learner" in member.resolved and not (folder / AGAIN).exists():
+        if not run.ranks.broadcast((folder / AGAIN).exists()):
             views = {part: run.bench.view(part, member.resolved) for part in ("train", "valid")}
             run.ranks.first(partial(refit, member.resolved, run.bench, views, folder))
 

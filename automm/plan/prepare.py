@@ -19,7 +19,7 @@ from automm.data.leakage import leakage_warnings
 from automm.data.ledger import Ledger
 from automm.data.profile import profile_table
 from automm.data.sources import open_table
-from automm.data.split import split_rows
+from automm.data.split import group_codes, split_rows
 from automm.data.table import Table
 from automm.errors import DataError, RecipeError
 from automm.plugin.blame import blamed
@@ -34,11 +34,13 @@ class Part(NamedTuple):
         table: Where they are.
         rows: Row numbers in the table, sorted; rows with a bad target are not among them.
         target: Their coded targets, [rows] or [rows, size].
+        group: Rows with the same number, int64 [rows], must not be split; None if every row is alone.
     """
 
     table: Table
     rows: np.ndarray
     target: np.ndarray
+    group: np.ndarray | None = None
 
 
 @dataclass
@@ -149,6 +151,12 @@ def _parts(
         source = tables.get(part, table)
         own = np.arange(source.rows) if source is not table else rows.get(part, np.empty(0, np.int64))
         found[part] = coded(source, own, columns, task, registry, ledger)
+    if spec.method == "group":
+        groups = group_codes(table, str(spec.column))
+        found = {
+            name: part._replace(group=groups[part.rows]) if part.table is table else part
+            for name, part in found.items()
+        }
     ledger.check(recipe.data.max_bad_rows, total_rows(found))
     for part in ("train", "valid"):
         if len(found[part].rows) == 0:

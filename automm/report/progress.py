@@ -54,6 +54,7 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "stopping": lambda e: f"stopping: {e['reason']}",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
     "decision": _decision,
+    "refit": lambda e: f"{e['name']}: {e['done']}",
     "compressing": lambda e: f"compressing: {'; '.join(e['variants'])}",
     "variant": _variant,
     "compressed": lambda e: f"compression: {e['adopted'] or 'nothing'} adopted in {e['seconds']:.0f} s",

@@ -163,10 +163,13 @@ class Study:
             if self.shared and trial.params:
                 self._study.enqueue_trial(trial.params)
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self, explore: bool = False) -> dict[str, Any]:
         """The next trial's resolved configuration: the default configurations first, then samples.
 
         `name` is that of the trial. Several trials may be open at once.
+
+        Args:
+            explore: Sample at random, not near what was good: that gave what is known already.
 
         Raises:
             PluginError: If the sampled fields contradict each other; `tell` must end the trial all the same.
@@ -182,7 +185,7 @@ class Study:
             warnings.simplefilter("ignore")
             self._study.sampler = self._optuna.samplers.TPESampler(
                 seed=(self._plan.seed * 100_003 + index + salt) % 2**32,
-                n_startup_trials=8, group=True, multivariate=True,
+                n_startup_trials=index + 1 if explore else 8, group=True, multivariate=True,
             )  # fmt: skip
             trial = self._study.ask()
             self._silent = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from automm.core.kinds import Encoder
-from automm.core.learner import Rows
+from automm.core.learner import Learner, Rows
 from automm.errors import AutommError, StorageError
-from automm.model.learned import LearnedModel, build_learned, pooled
+from automm.model.learned import Averaged, LearnedModel, build_learned, pooled
 from automm.plugin.blame import blamed
 from automm.train.bench import Bench, View
 from automm.train.module import measure
@@ -24,6 +24,8 @@ from automm.train.run import ROW, describe_error, device, evaluation_batches, sa
 
 AGAIN = "refit.safetensors"
 """The weights of a learner that was fitted again on training and validation rows."""
+FOLDS = 5
+"""Learners of a winner that are averaged."""
 MEMORY = 4 * 2**30
 """Bytes of descriptors that a learner may hold at once."""
 
@@ -85,25 +87,61 @@ def run_learner(
     return report
 
 
-def refit(resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], folder: Path) -> None:
-    """Fits a learner again on training and validation rows, with what validation settled. Rank 0 only.
+def refit(resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], folder: Path, seconds: float) -> str:
+    """Fits a learner again on training and validation rows. Rank 0 only.
+
+    Where folds may be drawn and the time allows it, one learner per fold is fitted on the other folds, stops early on
+    its own, and their outputs are averaged: on small tables that is worth more than any other setting. Else one learner
+    is fitted on all rows, with what validation settled.
 
     Args:
         resolved: The trial's configuration.
         bench: Task and registry.
         views: Its training and validation rows.
         folder: The trial's folder; the weights are written there.
+        seconds: What the folds may take; 0: no folds.
+
+    Returns:
+        What was done, for the log.
     """
     if any(not len(view.positions) for view in views.values()):
-        return
+        return "kept: it has no training or no validation rows"
     settled = json.loads((folder / "report.json").read_text("utf-8"))["settled"]
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
     parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
-    joint = Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in Rows._fields))
-    learner = make(widths[0])
-    with blamed(bench.registry, type(learner), "fit"):
-        learner.fit(joint, None, settled, lambda: False)
-    save_weights(LearnedModel(encoders, learner, bench.registry).weights(), folder / AGAIN)
+    joint = _joined(parts)
+    learners = _folds(make, widths[0], joint, bench, seconds) if seconds > 0 else []
+    if not learners:
+        learners = [make(widths[0])]
+        with blamed(bench.registry, type(learners[0]), "fit"):
+            learners[0].fit(joint, None, settled, lambda: False)
+    model = LearnedModel(encoders, learners[0] if len(learners) == 1 else Averaged(learners), bench.registry)
+    save_weights(model.weights(), folder / AGAIN)
+    return f"fitted on {len(learners)} folds" if len(learners) > 1 else "fitted on all rows"
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several parts, one after the other; groups only if all have them."""
+    groups = [part.group for part in parts if part.group is not None]
+    joint = [np.concatenate(values) for values in zip(*(part[:3] for part in parts), strict=True)]
+    return Rows(*joint, np.concatenate(groups) if len(groups) == len(parts) else None)
+
+
+def _folds(
+    make: Callable[[Mapping[str, int]], Learner], widths: Mapping[str, int], rows: Rows, bench: Bench, seconds: float
+) -> list[Learner]:
+    """A learner per fold, each fitted on the other folds; none if they would take too long."""
+    folds = rows.folds(FOLDS, bench.plan.seed)
+    began, learners = time.monotonic(), []
+    numbers = np.unique(folds)
+    for done, fold in enumerate(numbers if len(numbers) > 1 else ()):
+        if done and (time.monotonic() - began) / done * (len(numbers) - done) > seconds - (time.monotonic() - began):
+            return []
+        learner = make(widths)
+        with blamed(bench.registry, type(learner), "fit"):
+            learner.fit(rows.take(folds != fold), rows.take(folds == fold), {}, lambda: False)
+        learners.append(learner)
+    return learners
 
 
 def _over(deadline: float | None) -> bool:
@@ -148,7 +186,9 @@ def _rows(
     if resolved["sampling"] != "none":
         drawn = bench.sampling(view, resolved["sampling"])["weights"]
         weight = (drawn / drawn.mean()).astype(np.float32)
-    return Rows(matrix, target, weight), {slug: values.shape[1] for slug, values in features.items()}
+    group = bench.parts[part].group
+    own = None if group is None else group[view.positions]
+    return Rows(matrix, target, weight, own), {slug: values.shape[1] for slug, values in features.items()}
 
 
 @torch.no_grad()

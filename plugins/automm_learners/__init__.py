@@ -13,6 +13,7 @@ def automm_register(register: Callable[[type], type]) -> None:
     from automm_learners.lightgbm import Lightgbm
     from automm_learners.linear import Linear
     from automm_learners.network import Network
+    from automm_learners.stacking import Stacking
 
-    for component in (Network, Lightgbm, Linear):
+    for component in (Network, Linear, Stacking, Lightgbm):
         register(component)

@@ -17,6 +17,8 @@ STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """What the penalty is divided by, from a strong one to a weak one."""
 WORSE = 1.02
 """Once the loss is so many times the least, weaker penalties are not tried."""
+STEPS = 80
+"""Most steps of a logistic regression: with thousands of columns more cost a multiple and bring nothing."""
 REACH = 5.0
 """Standardised values are cut off at so many standard deviations."""
 
@@ -88,7 +90,7 @@ class Linear(Learner):
 
         if self.target.kind == "number":
             return [Ridge()]
-        return [LogisticRegression(max_iter=200, warm_start=True) for _ in self._columns]
+        return [LogisticRegression(max_iter=STEPS, tol=1e-3, warm_start=True) for _ in self._columns]
 
     @property
     def _columns(self) -> range:
