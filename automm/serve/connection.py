@@ -8,6 +8,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEAD = 64 * 2**10
+LAST_MOMENT = 0.3
+"""Seconds that an idle connection stays open when the server stops."""
 
 
 class Connection(HttpToolsProtocol):
@@ -51,6 +53,13 @@ class Connection(HttpToolsProtocol):
         """The head is there."""
         self._stop_clock()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """The server stops: a request under way is answered; one that may be on its way gets a moment to arrive."""
+        if self._busy():
+            super().shutdown()
+        else:
+            self.loop.call_later(LAST_MOMENT, super().shutdown)
 
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

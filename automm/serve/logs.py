@@ -53,7 +53,12 @@ def set_up(level: str) -> None:
     """Sends our logs and uvicorn's to the standard output as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
-    for name, lowest in ((LOGGER.name, level.upper()), ("uvicorn.error", "ERROR"), ("asyncio", "ERROR"), (FORMS, "ERROR")):
+    for name, lowest in (
+        (LOGGER.name, level.upper()),
+        ("uvicorn.error", "ERROR"),
+        ("asyncio", "ERROR"),
+        (FORMS, "ERROR"),
+    ):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(lowest)

@@ -107,7 +107,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _fail(self) -> None:
-        self.should_exit = self.force_exit = True
+        self.should_exit = True
 
 
 def _work(settings: Settings, listener: socket.socket) -> int:

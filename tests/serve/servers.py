@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,47 @@ class Served:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+class Load:
+    """Threads that ask one after the other until they are stopped, or the server tells them to leave.
+
+    Attributes:
+        answers: (status, version) of every answer.
+        errors: What went wrong on connections.
+    """
+
+    def __init__(self, url: str, body: Any, *, threads: int = 4, leave: bool = False) -> None:
+        self.answers: list[tuple[int, str]] = []
+        self.errors: list[Exception] = []
+        self._url, self._body, self._leave = url, body, leave
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(threads)]
+
+    def _work(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=30) as client:
+            while not self._stop.is_set():
+                try:
+                    found = client.post("/predict", json=self._body)
+                except httpx.HTTPError as problem:
+                    self.errors.append(problem)
+                    return
+                self.answers.append((found.status_code, found.json().get("version", "")))
+                if self._leave and found.headers.get("connection") == "close":
+                    return
+
+    def versions(self) -> set[str]:
+        return {version for _, version in self.answers}
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self.join()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(40)
