@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "Check a recipe and its data, without torch.",
     "plan": "Show what fit would try, and how long it takes.",
     "fit": "Train, choose, and write a verified package.",
+    "launch": "Write what a cluster needs: Slurm, Kubernetes.",
     "predict": "Predict every row of a table.",
     "serve": "Serve packages over HTTP.",
     "evaluate": "Measure a package on a labelled table.",

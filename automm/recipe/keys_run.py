@@ -56,13 +56,19 @@ def _switch(walk: Walk, node: Node | None) -> bool:
     return node.value is True
 
 
+def duration(text: str) -> float | None:
+    """Seconds of a time such as `90s`, `20m`, `1h 30m`; None if it is none."""
+    match = DURATION.fullmatch(text.strip())
+    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True)) if match else None
+
+
 def _seconds(walk: Walk, node: Node) -> float | None:
     """`90`, `90s`, `20m`, `1h 30m`, `2h`, `1d` → seconds."""
     seconds: float | None = None
     if isinstance(node.value, int | float) and not isinstance(node.value, bool):
         seconds = float(node.value)
-    elif isinstance(node.value, str) and (match := DURATION.fullmatch(node.text.strip())):
-        seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), UNITS, strict=True))
+    elif isinstance(node.value, str):
+        seconds = duration(node.text)
     if seconds is None or seconds <= 0:
         walk.add(node, f"must be a time such as 2h, 20m, 90s or a number of seconds, not {kind(node)}")
         return None

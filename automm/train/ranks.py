@@ -140,7 +140,7 @@ def _others_needed() -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
-        reason = str(problem).partition("\n")[0]
+        reason = str(problem).partition("\n")[0].partition(". ")[0]
         raise RankLostError(
             f"another process of the job is gone, or did not answer for {TIMEOUT.total_seconds():.0f} s "
             "(AUTOMM_TIMEOUT). torchrun --max-restarts starts the job again; so does the same command. It goes on "
