@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from html import escape
 from importlib import metadata
 from typing import Any
 
@@ -48,12 +49,12 @@ def model_card(manifest: Manifest, results: Mapping[str, str], compression: Mapp
         compression: What was tried to make the model smaller and faster, as in the run's summary.
     """
     target = manifest.target
-    what = f"**{', '.join(target.columns)}** ({manifest.task.name})"
-    names = f"\n\nPossible values: {_listed(target.names)}." if target.names else ""
+    what = f"**{_cell(', '.join(target.columns))}** ({manifest.task.name})"
+    names = f"\n\nPossible values: {_cell(_listed(target.names))}." if target.names else ""
     count = f"{len(manifest.inputs)} input{'s' * (len(manifest.inputs) != 1)}"
     columns = list(dict.fromkeys(column for part in manifest.inputs for column in part.columns))
     row = ", ".join(f"{column!r}: ..." for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
-    return f"""# {manifest.name}
+    return f"""# {_cell(manifest.name)}
 
 Predicts {what} from {count}. Made with automm {manifest.automm} on {manifest.created}.{names}
 
@@ -75,7 +76,8 @@ Any cell may be missing; a model that never saw an input missing is less reliabl
 ## Quality
 
 {_metrics(manifest)}
-{_compression(compression or {})}Measured on rows that training did not see. On data of another origin expect less.
+{_compression(compression or {})}
+Measured on rows that training did not see. On data of another origin expect less.
 
 ## Use
 
@@ -97,9 +99,9 @@ The package runs on the CPU with ONNX Runtime; PyTorch is not needed. Its files 
 
 
 def _input_row(part: InputPart) -> str:
-    limits = ", ".join(f"{name} > {bound:,g}" for name, bound in part.limits.items()) or "–"
+    limits = ", ".join(f"{name} > {bound:,.10g}" for name, bound in part.limits.items()) or "–"
     missing = "yes" if part.optional else "no"
-    return f"| {_cell(part.name)} | {part.modality} | {_cell(_listed(part.columns))} | {missing} | {_cell(limits)} |"
+    return f"| {_cell(part.name)} | {part.modality} | {_cell(_listed(part.columns))} | {missing} | {limits} |"
 
 
 def _listed(names: tuple[str, ...], most: int = 20) -> str:
@@ -107,8 +109,12 @@ def _listed(names: tuple[str, ...], most: int = 20) -> str:
     return ", ".join(names[:most]) + more
 
 
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "|`[]"})
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text as it stands, in a table or not: no markup, no HTML."""
+    return escape(" ".join(text.split()), quote=False).translate(_MARKS)
 
 
 def _metrics(manifest: Manifest) -> str:

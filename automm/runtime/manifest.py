@@ -24,13 +24,13 @@ ROW_BYTES = 2**30
 KINDS = frozenset(
     {".json", ".onnx", ".npz", ".safetensors", ".yaml", ".yml", ".md", ".txt", ".html", ".csv", ".jsonl", ""}
 )
-"""Endings of the files that a package may list; the media of its examples (below `golden/media/`) may have others."""
+"""Endings of the files that a package may list; media of stored rows, in a folder of that name, may have others."""
 CODE = frozenset(
     {".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib", ".exe", ".bat", ".cmd", ".ps1", ".sh", ".js", ".jar",
      ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".whl", ".egg"}
 )  # fmt: skip
 """Endings that nothing in a package has: programs, and formats that run code when they are read."""
-MEDIA = "golden/media/"
+MEDIA = "media"
 
 
 class _Part(pydantic.BaseModel):
@@ -48,8 +48,8 @@ def _inside(path: str) -> str:
 def _listable(path: str) -> str:
     if path in (FILE, SIGNATURE):
         raise ValueError(f"{path!r} is never listed: it vouches for the list")
-    ending = PurePosixPath(path).suffix.lower()
-    if ending in CODE or (ending not in KINDS and not path.startswith(MEDIA)):
+    ending, folders = PurePosixPath(path).suffix.lower(), PurePosixPath(path).parts[:-1]
+    if ending in CODE or (ending not in KINDS and MEDIA not in folders):
         raise ValueError(f"{path!r}: packages hold no {ending} files")
     return path
 
