@@ -55,6 +55,8 @@ class Pyfunc:
         """A media cell as bytes; what is neither bytes nor base64 is missing, and its row refused."""
         if cell is None or cell != cell or isinstance(cell, bytes):
             return cell
+        if isinstance(cell, dict) and set(cell) == {"base64"}:  # as `automm serve` takes it
+            cell = cell["base64"]
         try:
             return base64.b64decode(cell, validate=True)
         except (binascii.Error, TypeError, ValueError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 
 import pytest
 from automm_export.contents import Contents
@@ -16,6 +20,7 @@ from packaging.requirements import Requirement
 
 import automm
 from automm.testing.packages import small_package
+from export.conftest import shop_rows
 
 
 def instructions(folder) -> list[tuple[str, str]]:
@@ -118,3 +123,42 @@ def test_server_takes_the_arguments_of_the_image(export):
     context = serve.command.make_context("serve", command)
     assert context.params["packages"] == ("/model",)
     assert (context.params["host"], context.params["port"]) == ("0.0.0.0", 8080)
+
+
+def test_image_serves_where_nothing_but_tmp_can_be_written(export, tmp_path):
+    """The image's own command and health check, with the package's folder read-only."""
+    pytest.importorskip("automm.cli.serve")
+    folder = export("docker")
+    steps = dict(instructions(folder))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def here(words: str) -> list[str]:
+        return [word.replace("8080", port).replace("0.0.0.0", "127.0.0.1") for word in json.loads(words)]
+
+    package = folder / "package"
+    for path in (*package.rglob("*"), package):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    command = ["-m", *json.loads(steps["ENTRYPOINT"]), str(package), *here(steps["CMD"])[1:]]
+    environment = dict(word.split("=", 1) for word in steps["ENV"].split()[1:])
+    (tmp_path / "tmp").mkdir()
+    environment |= {"HOME": str(tmp_path / "tmp"), "TMPDIR": str(tmp_path / "tmp")}
+    server = subprocess.Popen([sys.executable, *command], cwd=tmp_path / "tmp", env=environment)
+    try:
+        check = here(steps["HEALTHCHECK"].partition("CMD ")[2])[1:]
+        end = time.monotonic() + 60
+        while subprocess.run([sys.executable, *check], capture_output=True, check=False).returncode:
+            assert server.poll() is None
+            assert time.monotonic() < end
+        row = shop_rows(1, seed=3)[0]
+        body = json.dumps([{**row, "photo": {"base64": base64.b64encode(row["photo"]).decode()}}]).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found = json.load(answer)
+        assert automm.load(package).predict([row]).rows[0]["prediction"] in json.dumps(found)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            assert b"# TYPE automm_queue_rows gauge" in answer.read()
+    finally:
+        server.terminate()
+        assert server.wait(40) in (0, -15)

@@ -148,6 +148,7 @@ def test_scoring_server_answers_json(model, predictor, mlflow):
     table = pd.DataFrame(coded(rows)).to_csv(index=False)  # MLflow reads it only for signatures without "any"
     assert client.post("/invocations", content=table, headers={"Content-Type": "text/csv"}).status_code == 400
     partial = coded([{**rows[0], "photo": b""}, rows[1]])
+    partial[1]["photo"] = {"base64": partial[1]["photo"]}  # as for `automm serve`
     found = client.post("/invocations", json={"dataframe_records": partial}).json()["predictions"]
     assert found[1]["prediction"] == expected.columns["prediction"][1]
     assert client.post("/invocations", json={"dataframe_records": [{"title": "x"}]}).status_code == 400
