@@ -106,6 +106,7 @@ def test_a_package_that_is_replaced_in_its_place(package, colder, tmp_path):
     """As `automm fit` and `automm update` write: the old folder is moved away, the new one gets its name."""
     place(package, tmp_path / "package")
     with Served(tmp_path, tmp_path / "package", "--poll", 0.1) as server, Load(server.url, BODY) as load:
+        server.until(lambda: load.answers)
         before = server.client.post("/predict", json=BODY).json()["predictions"][0]["probability_cold"]
         (tmp_path / "package").rename(tmp_path / "old")
         time.sleep(0.3)
