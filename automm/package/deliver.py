@@ -47,6 +47,10 @@ from automm.update.reference import drift_reference
 
 VERIFY_ROWS = 16
 LATENCY_CALLS = 30
+REFIT_SHARE = 0.4
+"""Share of the time that is left after the search for fitting the winning learners on folds."""
+REFIT_SECONDS = 300.0
+"""The same without a time budget."""
 LATENCY_SECONDS = 2.0
 """After this time no further call is measured; slow packages do with fewer."""
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -153,11 +157,25 @@ def _compressing(run: Run, members: Sequence[Member], assembled: Assembled) -> A
 
 def _refit(run: Run, members: Sequence[Member]) -> None:
     """Fits the learners again on training and validation rows; a network keeps its weights."""
-    for member in members:
+    learners = {member.name: member for member in members if "learner" in member.resolved}
+    for left, member in zip(range(len(learners), 0, -1), learners.values(), strict=True):
         folder = trial_folder(run.folder, member.name)
         if not run.ranks.broadcast((folder / AGAIN).exists()):
             views = {part: run.bench.view(part, member.resolved) for part in ("train", "valid")}
-            run.ranks.first(partial(refit, member.resolved, run.bench, views, folder))
+            done = run.ranks.first(
+                partial(refit, member.resolved, run.bench, views, folder, _refit_seconds(run) / left)
+            )
+            run.event("refit", name=member.name, done=done)
+
+
+def _refit_seconds(run: Run) -> float:
+    """What fitting on folds may take; 0 where folds would mix what the split keeps apart."""
+    train, valid = (run.prepared.parts[part].table for part in ("train", "valid"))
+    if train is not valid or run.recipe.split.method == "time" or run.stopping():
+        return 0.0
+    if run.plan.time is None:
+        return REFIT_SECONDS
+    return max(REFIT_SHARE * (run.began + run.plan.time - time.monotonic()), 0.0)
 
 
 def _measured(run: Run, assembled: Assembled, tested: View, task: Task) -> dict[str, float | None]:
