@@ -289,11 +289,15 @@ def _trial(
     from automm.train.run import run_trial
 
     folder = trial_folder(run.folder, name)
+    logger = _logger(run, name, resolved)
     if "learner" in resolved:
         from automm.train.learn import run_learner
 
         fitted = run_learner(name, resolved, run.bench, folder, deadline=deadline, stopping=run.stopping)
         run.ranks.first(lambda: write_json(folder / "report.json", fitted.json()))
+        if logger is not None:
+            logger.log_metrics({key: figure for key, figure in fitted.metrics.items() if figure is not None}, 0)
+            logger.finalize("success" if fitted.state == "complete" else "failed")
         return fitted.json()
 
     def on_epoch(epoch: int, value: float, metrics: dict[str, Any]) -> bool:
@@ -308,22 +312,21 @@ def _trial(
     ]
     report, _ = run_trial(
         name, resolved, run.bench, folder, on_epoch=on_epoch, deadline=deadline, stopping=run.stopping,
-        callbacks=callbacks, logger=_tensorboard(run, name),
+        callbacks=callbacks, logger=logger,
     )  # fmt: skip
     run.ranks.first(lambda: write_json(folder / "report.json", report.json()))
     return report.json()
 
 
-def _tensorboard(run: Run, name: str) -> Any:
-    """A TensorBoard logger where the package is installed; a logger that cannot start never fails a run."""
+def _logger(run: Run, name: str, resolved: dict[str, Any]) -> Any:
+    """What the recipe's loggers write of a trial; rank 0 only."""
     if not run.ranks.main:
         return None
-    try:
-        from lightning.pytorch.loggers import TensorBoardLogger
+    if run.loggers is None:
+        from automm.train.loggers import Loggers
 
-        return TensorBoardLogger(run.folder, name="tensorboard", version=name)
-    except Exception:
-        return None
+        run.loggers = Loggers(run.recipe.log, run.folder, run.recipe.name, run.warn)
+    return run.loggers.trial(name, resolved)
 
 
 def _baselines(run: Run) -> None:

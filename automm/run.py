@@ -80,6 +80,7 @@ class Run:
     reports: list[dict[str, Any]] = field(default_factory=list)
     baselines: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
+    loggers: Any = None
     continued: Continued | None = None
 
     def event(self, event: str, **facts: Any) -> None:

@@ -1,4 +1,4 @@
-"""Readers of the keys about the run: `search`, `require`, `export`, `plugins`, `update`, `seed`."""
+"""Readers of the keys about the run: `search`, `require`, `export`, `log`, `plugins`, `update`, `seed`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from automm.recipe.keys_model import metric_word
-from automm.recipe.model import GateSpec, SearchSpec, UpdateSpec
+from automm.recipe.model import GateSpec, LogSpec, SearchSpec, UpdateSpec
 from automm.recipe.problems import unknown
 from automm.recipe.walk import Walk, kind
 from automm.recipe.yaml import Node
@@ -19,6 +19,9 @@ _PART = r"(?:(\d+(?:\.\d+)?) *{})? *"
 DURATION = re.compile("".join(_PART.format(unit) for unit in ("d", "h", "m(?:in)?", "s")))
 UNITS = (86_400, 3_600, 60, 1)
 """Seconds of the parts of `DURATION`."""
+
+LOGGERS = {"tensorboard": (), "wandb": ("project", "online"), "mlflow": ("project", "uri")}
+"""Logger → its fields."""
 
 GATE = re.compile(r" *(>=|<=|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?) *")
 MOST_SEED = 2**32 - 1
@@ -93,6 +96,38 @@ def read_require(walk: Walk, node: Node) -> tuple[GateSpec, ...]:
 def read_export(walk: Walk, node: Node) -> tuple[str, ...]:
     """`export:` one exporter or a list of them."""
     return walk.choices(node, "exporter", walk.registry.names("exporter"))
+
+
+def read_log(walk: Walk, node: Node) -> tuple[LogSpec, ...]:
+    """`log:` loggers: names, or names with fields; `none` for none."""
+    if isinstance(node.value, str) and node.text == "none":
+        return ()
+    found: dict[str, LogSpec] = {}
+    for item in walk.items(node):
+        fields = walk.mapping(item, None, "{name: wandb}") if isinstance(item.value, dict) else {"name": item}
+        if "name" not in fields:
+            walk.add(item, "the logger's name is missing; write {name: wandb}")
+            continue
+        name = walk.choice(fields["name"], "logger", tuple(LOGGERS))
+        if name in found:
+            walk.add(item, f"{name!r} is listed twice")
+        elif name is not None:
+            fields = walk.mapping(item, ("name", *LOGGERS[name]), "{name: wandb}") if len(fields) > 1 else fields
+            found[name] = LogSpec.model_validate({"name": name, **_log_fields(walk, fields)})
+    return tuple(found.values())
+
+
+def _log_fields(walk: Walk, fields: dict[str, Node]) -> dict[str, object]:
+    read: dict[str, object] = {}
+    if "project" in fields:
+        read["project"] = walk.text(fields["project"], "a name")
+    if "online" in fields:
+        read["online"] = _switch(walk, fields["online"])
+    if "uri" in fields:
+        read["uri"] = walk.text(fields["uri"], "a URL")
+        if isinstance(read["uri"], str) and "://" not in read["uri"]:
+            walk.add(fields["uri"], f"{read['uri']!r} is no URL; write https://host or sqlite:///file.db")
+    return read
 
 
 def read_plugins(walk: Walk, node: Node) -> tuple[str, ...]:

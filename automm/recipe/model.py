@@ -104,6 +104,22 @@ class SearchSpec(_Frozen):
     ensemble: bool = True
 
 
+class LogSpec(_Frozen):
+    """One entry of `log:`.
+
+    Attributes:
+        name: tensorboard, wandb or mlflow.
+        project: What groups the trials: project (W&B) or experiment (MLflow); None: the recipe's name.
+        online: W&B: send to its server; otherwise only the run folder is written to.
+        uri: MLflow: URL of a tracking server; None: a file in the run folder.
+    """
+
+    name: Literal["tensorboard", "wandb", "mlflow"]
+    project: str | None = None
+    online: bool = False
+    uri: str | None = None
+
+
 class GateSpec(_Frozen):
     """One `require:` entry: metric, comparison, bound."""
 
@@ -152,6 +168,7 @@ class Recipe(_Frozen):
         metric: None: the task's default.
         compress: What is tried to make the package smaller and faster; None: nothing.
         export: Exporter names.
+        log: Loggers of learning curves; None: TensorBoard, if it is installed.
         plugins: Local plugin files, relative to the recipe.
         update: What the package keeps, so that it can be updated.
         seed: Seed of everything.
@@ -173,6 +190,7 @@ class Recipe(_Frozen):
     require: tuple[GateSpec, ...] = ()
     compress: CompressSpec | None = None
     export: tuple[str, ...] = ("onnx",)
+    log: tuple[LogSpec, ...] | None = None
     plugins: tuple[str, ...] = ()
     update: UpdateSpec = UpdateSpec()
     seed: int = 0

@@ -19,7 +19,15 @@ from automm.recipe.keys_data import (
     read_target,
 )
 from automm.recipe.keys_model import check_remedy, read_imbalance, read_metric, read_model, read_task, read_train
-from automm.recipe.keys_run import read_export, read_plugins, read_require, read_search, read_seed, read_update
+from automm.recipe.keys_run import (
+    read_export,
+    read_log,
+    read_plugins,
+    read_require,
+    read_search,
+    read_seed,
+    read_update,
+)
 from automm.recipe.model import Recipe
 from automm.recipe.problems import InvalidRecipeError, Problem
 from automm.recipe.walk import Walk
@@ -40,6 +48,7 @@ KEYS: dict[str, Callable[[Walk, Node], Any]] = {
     "require": read_require,
     "compress": read_compress,
     "export": read_export,
+    "log": read_log,
     "plugins": read_plugins,
     "update": read_update,
     "seed": read_seed,

@@ -14,7 +14,7 @@ from automm.recipe.components import leaf_types
 from automm.recipe.keys_compress import AUTO
 from automm.recipe.keys_data import METHODS
 from automm.recipe.keys_model import remedies
-from automm.recipe.keys_run import GATES, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING
+from automm.recipe.keys_run import GATES, LOGGERS, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING
 from automm.recipe.walk import metric_names
 from automm.train.config import TrainConfig
 
@@ -201,6 +201,10 @@ def recipe_schema(registry: Registry) -> Schema:
             },
         ),
         "export": _say("Formats to write.", _one_or_more(_words(_entries(registry, "exporter")))),
+        "log": _say(
+            "Where learning curves go beside events.jsonl; by default to TensorBoard, if it is installed.",
+            {"anyOf": [{"const": "none"}, *_one_or_more({"anyOf": [{"enum": list(LOGGERS)}, *_loggers()]})["anyOf"]]},
+        ),
         "plugins": _say("Python files in the recipe's folder that register components.", NAMES),
         "update": _say(
             "What the package keeps so that `automm update` can go on from it: training rows and weights, or none.",
@@ -237,6 +241,19 @@ def _variants() -> Schema:
     step: Schema = {"$ref": "#/definitions/compressor"}
     chain = {"type": "array", "items": step, "minItems": 1}
     return {"anyOf": [{"const": AUTO}, step, {"type": "array", "items": {"anyOf": [step, chain]}, "minItems": 1}]}
+
+
+def _loggers() -> list[Schema]:
+    """Loggers with their fields."""
+    fields: Schema = {
+        "project": _say("What groups the trials; by default the recipe's name.", NAME),
+        "online": _say("Send to the server; otherwise only the run folder is written to.", {"type": "boolean"}),
+        "uri": _say("URL of a tracking server; by default a file in the run folder.", {"type": "string"}),
+    }
+    return [
+        _object({"name": {"const": name}, **{field: fields[field] for field in own}}, ["name"])
+        for name, own in LOGGERS.items()
+    ]
 
 
 def _object(properties: Mapping[str, Schema], required: Iterable[str] = ()) -> Schema:
