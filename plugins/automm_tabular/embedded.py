@@ -65,7 +65,7 @@ class EmbeddedColumns(Encoder, abstract=True):
 
 
 def _with_room(rows: Tensor, before: list[int], now: list[int]) -> Tensor:
-    """Embeddings of all columns' codes, [sum(before), width] → [sum(now), width]; new codes follow a column's old ones."""
+    """Embeddings of all columns' codes, [sum(before), width], with room for new codes after each column's own."""
     parts = []
     for old, size in zip(rows.split(before), now, strict=True):
         parts += [old, old[UNKNOWN : UNKNOWN + 1].expand(size - len(old), -1)]
