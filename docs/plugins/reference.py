@@ -1,7 +1,7 @@
-"""Writes docs/plugins/reference.md: every base class, hook and helper of `automm.api`, from the code.
+"""Writes docs/plugins/reference.md and checks.md: what `automm.api` offers, and what the kit checks, from the code.
 
-python docs/plugins/reference.py            # writes the page
-python docs/plugins/reference.py --check    # says whether it is up to date
+python docs/plugins/reference.py            # writes the pages
+python docs/plugins/reference.py --check    # says whether they are up to date
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from automm.core.kinds import KINDS
 from automm.core.lazy import LazyModule
 from automm.plugin import hookspecs
 from automm.plugin.registry import ATTRIBUTES, REQUIRED
+from automm.testing.checks import CHECKS
+from automm.testing.declarations import OPERATION_CHECKS
 
 PAGE = Path(__file__).with_suffix(".md")
+CHECKS_PAGE = PAGE.with_name("checks.md")
 SNIPPETS = Path(__file__).parent / "snippets"
 HEAD = """# Reference for authors
 
@@ -29,6 +32,11 @@ Tests run the examples.
 
 Shapes are written `[batch, time, width]`. `batch` is the rows of a batch, `time` what a cell is cut into (words, steps,
 patches, frames). Tensors are torch's; arrays are NumPy's, and whatever has to do with them runs without torch.
+"""
+CHECKS_HEAD = """# The checks of every kind
+
+What the [conformance kit](testing.md) tries, made from the code by `python docs/plugins/reference.py`. The names are
+those of `expected_failures` and of `automm plugins check NAME --only`.
 """
 SECTIONS = ("Args", "Attributes", "Returns", "Raises")
 
@@ -80,8 +88,9 @@ def base_section(name: str, cls: Any) -> str:
     needed = [*(f"`{it}`" for it in ATTRIBUTES.get(cls.kind, ())), *(f"`{it}`" for it in REQUIRED[cls.kind])]
     if KINDS[cls.kind] is cls and needed:
         lines.append(f"Required: {', '.join(needed)}.\n")
-    if issubclass(cls.__base__, Component) and cls.__base__.kind:
-        lines.append(f"All of [{cls.__base__.__name__}](#{cls.__base__.__name__.lower()}) holds, too.\n")
+    base = cls.__base__.__name__
+    if base in bases():
+        lines.append(f"All of [{base}](#{base.lower()}) holds, too.\n")
     for method, function in methods(cls):
         lines.append(listed(method, function))
     lines += ["", *fields(cls)]
@@ -216,14 +225,38 @@ def narrow(text: str) -> str:
     return "".join(part if part.startswith("```") else re.sub(r"\n{3,}", "\n\n", part) for part in parts)
 
 
+def checks_page() -> str:
+    """The page of checks: those that every kind shares first."""
+    shared = set.intersection(*(set(found) for kind, found in CHECKS.items() if len(found) > len(OPERATION_CHECKS)))
+    every = [check for check in CHECKS["fusion"] if check in shared]
+    parts = [CHECKS_HEAD, "## Every kind\n", checks_table(every)]
+    for kind, found in CHECKS.items():
+        own = [check for check in found if check not in shared]
+        title = f"## {KINDS[kind].__name__}\n"
+        few = f"Of the first table only: {', '.join(f'`{c.__name__}`' for c in found if c in shared)}.\n"
+        parts += [title, *([few] if len([c for c in found if c in shared]) < len(shared) else [])]
+        parts += [checks_table(own)] if own else []
+    return narrow("\n".join(parts)).rstrip() + "\n"
+
+
+def checks_table(checks: list[Any]) -> str:
+    """Name and meaning of checks."""
+    rows = [
+        f"| `{check.__name__}` | {' '.join(inspect.getdoc(check).split()).replace('|', chr(92) + '|')} |"
+        for check in checks
+    ]
+    return "\n".join(["| check | what it asks for |", "|---|---|", *rows, ""])
+
+
 def main() -> int:
-    """Writes or checks the page."""
-    text = page()
+    """Writes or checks the pages."""
+    made = {PAGE: page(), CHECKS_PAGE: checks_page()}
     if "--check" in sys.argv:
-        fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        print("up to date" if fresh else f"{PAGE} is outdated: run python docs/plugins/reference.py")
-        return 0 if fresh else 1
-    PAGE.write_text(text, encoding="utf-8")
+        stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+        print(f"outdated: {', '.join(map(str, stale))}" if stale else "up to date")
+        return 1 if stale else 0
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

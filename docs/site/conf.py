@@ -5,6 +5,8 @@ python docs/site/build.py            # writes build/site
 
 from pathlib import Path
 
+from pygments.lexers import TextLexer
+
 import automm
 
 DOCS = Path(__file__).parents[1]
@@ -17,6 +19,7 @@ exclude_patterns = ["site"]
 templates_path = []
 nitpicky = False
 
+napoleon_use_ivar = True
 myst_heading_anchors = 4  # links to headings, as on the pages of a repository
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -52,22 +55,15 @@ NAVIGATION = {
 def navigation():
     """Section → pages that exist; pages that no section names come last, so that none is lost."""
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")} - {"index"}
-    free = {page for page in pages if page.count("/") == 0 or not page.startswith("use-cases/")}
-    free -= {page for names in NAVIGATION.values() for page in names}
+    named = {page for names in NAVIGATION.values() for page in names}
+    free = {page for page in pages - named if not page.startswith("use-cases/")}
     sections = {}
     for section, names in NAVIGATION.items():
-        found = []
+        sections[section] = []
         for name in names:
-            matching = (
-                sorted(page for page in free if Path(page).match(name))
-                if "*" in name
-                else [name]
-                if name in pages
-                else []
-            )
-            free.difference_update(matching)
-            found += matching
-        sections[section] = found
+            found = {page for page in free if "*" in name and Path(page).match(name)} | ({name} & pages)
+            sections[section] += sorted(found)
+            free -= found
     return {**sections, "More": sorted(free)}
 
 
@@ -85,3 +81,4 @@ def add_navigation(app, page, source):
 def setup(app):
     """Called by Sphinx."""
     app.connect("source-read", add_navigation)
+    app.add_lexer("csv", TextLexer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -12,14 +13,17 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from automm import api
+from automm.cli.main import cli
 from automm.core.component import Component
 from automm.core.kinds import KINDS
 from automm.core.processor import Processor
 from automm.plugin.loader import load_plugins
 from automm.plugin.registry import validate
+from automm.testing import parametrize
 from docs.environment import SETTINGS, stand_in
 from docs.pages import ROOT, blocks
 
@@ -120,7 +124,7 @@ def test_tutorial(tmp_path):
     assert (folder / "dist" / "acme_fusion-1.0.0-py3-none-any.whl").exists()
     summary = json.loads((folder / "run" / "summary.json").read_text("utf-8"))
     assert summary["status"] == "ok"
-    assert max(summary["best"]["only-text"], summary["best"]["only-tabular"]) < 0.85 < summary["best"]["winner"]
+    assert max(summary["baselines"].values()) < 0.85 < summary["best"]["value"]
     assert not list((folder / ".venv").rglob("torch")), "the tutorial installs nothing that is there"
 
 
@@ -132,11 +136,58 @@ def load(path):
     return runpy.run_path(str(path))
 
 
-@pytest.mark.parametrize("script", ["reference.py", "diagram.py"])
-def test_what_is_made_from_the_code_is_fresh(script):
-    made = load(PAGES / script)
-    text, path = (made["page"](), made["PAGE"]) if "page" in made else (made["picture"](), made["PICTURE"])
-    assert path.read_text("utf-8") == text, f"run python docs/plugins/{script}"
+def test_what_is_made_from_the_code_is_fresh():
+    reference, diagram = load(PAGES / "reference.py"), load(PAGES / "diagram.py")
+    assert reference["PAGE"].read_text("utf-8") == reference["page"](), "run python docs/plugins/reference.py"
+    assert reference["CHECKS_PAGE"].read_text("utf-8") == reference["checks_page"](), "run docs/plugins/reference.py"
+    assert diagram["PICTURE"].read_text("utf-8") == diagram["picture"](), "run python docs/plugins/diagram.py"
+
+
+def python_blocks(page):
+    """The Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", (PAGES / page).read_text("utf-8"), re.S | re.M)
+
+
+def test_page_on_testing(tmp_path):
+    for text in python_blocks("testing.md"):
+        (tmp_path / text.partition("\n")[0].removeprefix("# ")).write_text(text, "utf-8")
+    code = "import runpy; runpy.run_path('list_checks.py')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pass missing_tokens_do_not_matter" in done.stdout
+    scope = {}
+    exec(compile((tmp_path / "test_mean.py").read_text("utf-8"), "test_mean.py", "exec"), scope)
+    parameters = set(inspect.signature(parametrize).parameters)
+    for argument in re.findall(r"^\| `(\w+)=", (PAGES / "testing.md").read_text("utf-8"), re.M):
+        assert argument in parameters
+    options = {flag for option in find_command("plugins", "check").params for flag in option.opts}
+    assert set(re.findall(r"`?(--[a-z]+)", (PAGES / "testing.md").read_text("utf-8"))) <= options
+
+
+def find_command(*words):
+    """A command of automm."""
+    found, context = cli, click.Context(cli)
+    for word in words:
+        found = found.get_command(context, word)
+    return found
+
+
+def test_page_on_distributing():
+    (code,) = python_blocks("distributing.md")
+    scope = {}
+    exec(code, scope)
+    with pytest.raises(api.MissingExtraError, match="pyshp"):
+        scope["reader"]()
+    page = (PAGES / "distributing.md").read_text("utf-8")
+    points, pytest_settings = (tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```$", page, re.S | re.M))
+    real = tomllib.loads((ROOT / "docs/examples/automm-tracks/pyproject.toml").read_text("utf-8"))
+    assert points["project"]["entry-points"] == real["project"]["entry-points"]
+    assert pytest_settings["tool"]["pytest"]["ini_options"] == {"filterwarnings": ["error"]}
+    assert hasattr(api, "RemovedInAutomm2Warning")
+    assert hasattr(api.Config, "migrate")
 
 
 def test_every_base_class_and_hook_has_an_example():

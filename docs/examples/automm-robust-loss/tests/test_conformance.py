@@ -17,13 +17,11 @@ def test_conformance(check):
 
 def loss(q, p):
     """The loss of one row whose true class has probability p, and the slope of its logit."""
-    logits = torch.tensor([[0.0, 0.0]]).index_fill(1, torch.tensor([1]), 0.0)
-    logits[0, 1] = torch.logit(torch.tensor(p))
-    logits.requires_grad_()
     module = GeneralizedCrossEntropy(GeneralizedCrossEntropy.Config(q=q), TARGET)
+    logits = torch.stack([torch.zeros(1), torch.logit(torch.tensor([p]))], 1).requires_grad_()
     value = module(logits, torch.tensor([1]))
     value.sum().backward()
-    return float(value), float(logits.grad[0, 1])
+    return value.item(), logits.grad[0, 1].item()
 
 
 def test_values():
