@@ -7,31 +7,35 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from automm.core.arrays import ArraySpec
+from automm.cache.contents import KEY, Contents, digest_of
+from automm.cache.space import Gathered, Piece, Space
 from automm.core.processor import BadCells, Processor
 from automm.core.profile import InputInfo
+from automm.cache.entries import Entries, EntriesWriter, load_npy
 from automm.data.table import Table
-from automm.data.writing import StoreWriter
 from automm.errors import StorageError
 from automm.runtime.media import input_cells, takes_columns
 from automm.runtime.state import split_state
 
 VERSION = 1
-IN_MEMORY = 2**30
-"""Stores below this many bytes are read into memory, larger ones are mapped."""
+INDEX = "index.json"
+"""Written last: says where the entries are."""
 CHUNK = 4096
 MEDIA_CHUNK = 64
 
 OnBad = Callable[[int, str, str], None]
 Progress = Callable[[int, int], None]
 Compute = Callable[[np.ndarray], Mapping[str, Sequence[np.ndarray]]]
+Share = tuple[int, int]
+"""A rank's number and the number of ranks."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,20 @@ class ArrayStore:
         present: Whether the row has the input, bool [n].
         bad: Whether its cell could not be used, bool [n]; such a row is stored blank and is not present.
         specs: Array name → specification.
-        firsts: Positions of the rows whose arrays are stored; files that several rows name are read and stored once.
+        firsts: Positions of the rows whose arrays are stored; cells that hold the same are read and stored once.
+
+    Raises:
+        OSError: If the cache that holds the arrays was cleared.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        self.specs = {name: ArraySpec(dtype, tuple(shape), pad) for name, (dtype, shape, pad) in meta["specs"].items()}
-        self.rows, self.present, self.bad = (_load(folder / f"{name}.npy") for name in ("rows", "present", "bad"))
-        self._at = _load(folder / "at.npy") if (folder / "at.npy").exists() else np.arange(len(self.rows))
+        told = json.loads((folder / INDEX).read_text("utf-8"))
+        self.rows, self.present, self.bad = (load_npy(folder / f"{name}.npy") for name in ("rows", "present", "bad"))
+        self._at = load_npy(folder / "at.npy")
         self.firsts = np.unique(self._at, return_index=True)[1]
-        self.nbytes = sum(file.stat().st_size for file in folder.glob("*.npy"))
-        keep = self.nbytes < IN_MEMORY
-        self._values = {name: _load(folder / f"array_{name}.npy", keep) for name in self.specs}
-        varying = [name for name, spec in self.specs.items() if not spec.fixed]
-        self._shapes = {name: _load(folder / f"shapes_{name}.npy") for name in varying}
-        self._offsets = {
-            name: np.concatenate([[0], np.cumsum(shapes.prod(1, dtype=np.int64))])
-            for name, shapes in self._shapes.items()
-        }
+        self.entries = Entries(Path(told["entries"]) if told["entries"] else folder)
+        self.specs, self.nbytes = self.entries.specs, self.entries.nbytes
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,11 +101,8 @@ class ArrayStore:
     @property
     def lengths(self) -> np.ndarray | None:
         """The longest varying size of every row, int64 [n]; None if all rows have the same shapes."""
-        longest = [
-            shapes[:, [axis for axis, size in enumerate(self.specs[name].shape) if isinstance(size, str)]].max(1)
-            for name, shapes in self._shapes.items()
-        ]
-        return np.max(longest, axis=0)[self._at] if longest else None
+        longest = self.entries.lengths
+        return longest if longest is None else longest[self._at]
 
     def batch(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Some rows as batch arrays, padded to the longest of them.
@@ -117,25 +113,11 @@ class ArrayStore:
         Returns:
             Array name → [batch, …].
         """
-        at = self._at[positions]
-        return {name: self._array(name, spec, at) for name, spec in self.specs.items()}
+        return self.entries.batch(self._at[positions])
 
-    def _array(self, name: str, spec: ArraySpec, positions: np.ndarray) -> np.ndarray:
-        values = self._values[name]
-        if spec.fixed:
-            return values.take(positions, axis=0)
-        shapes = self._shapes[name][positions]
-        starts, ends = self._offsets[name][positions].tolist(), self._offsets[name][positions + 1].tolist()
-        longest = shapes.max(0, initial=1) if len(positions) else np.ones(len(spec.shape), np.int64)
-        sizes = [int(most) if isinstance(size, str) else size for size, most in zip(spec.shape, longest, strict=True)]
-        out = np.full((len(positions), *sizes), spec.pad, spec.dtype)
-        if len(sizes) == 1:
-            for at, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                out[at, : end - start] = values[start:end]
-            return out
-        for at, (start, end, shape) in enumerate(zip(starts, ends, shapes.tolist(), strict=True)):
-            out[at][tuple(slice(size) for size in shape)] = values[start:end].reshape(shape)
-        return out
+    def keys(self, positions: np.ndarray) -> list[bytes]:
+        """The digests of what the rows' arrays hold."""
+        return [_arrays_digest(self.entries.entry(at)) for at in self._at[positions].tolist()]
 
     @classmethod
     def build(
@@ -147,6 +129,7 @@ class ArrayStore:
         rows: np.ndarray,
         on_bad: OnBad,
         progress: Progress | None = None,
+        cache: Path | None = None,
     ) -> ArrayStore:
         """Processes the rows, or finds what an earlier run stored for the same processor, cells and files.
 
@@ -158,68 +141,96 @@ class ArrayStore:
             rows: Row numbers, from 0.
             on_bad: Told row number, column and reason of every cell that cannot be used, also when a store is reused.
             progress: Told after every piece how many of how many rows are done.
+            cache: Folder of the cache, which keeps what media give; None: `cache` beside `folder`.
 
         Raises:
             StorageError: If the disk is full or not writable.
         """
         rows = np.asarray(rows, np.int64)
         home = folder / _digest(processor, info, table, rows)
-        if not (home / "meta.json").is_file():
-            part = folder / f"{home.name}.{uuid.uuid4().hex[:8]}.part"
-            try:
-                part.mkdir(parents=True)
-                _write(part, InputCells(processor, info, table, rows), progress)
-                _publish(part, home)
-            except OSError as problem:
-                raise StorageError(f"cannot write arrays of input {info.name!r} into {folder}: {problem}") from problem
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        found = _opened(cls, home)
+        if found is None:
+            cells = InputCells(processor, info, table, rows)
+            with _published(home, f"arrays of input {info.name!r}") as part:
+                if processor.media:
+                    _write_cached(part, cells, progress, cache or folder.with_name("cache"))
+                else:
+                    _write(part, cells, progress)
+            found = cls(home)
         for position, column, reason in json.loads((home / "bad.json").read_text("utf-8")):
             on_bad(int(rows[position]), column, reason)
-        return cls(home)
+        return found
 
     @classmethod
-    def derive(cls, home: Path, source: ArrayStore, specs: Mapping[str, ArraySpec], compute: Compute) -> ArrayStore:
-        """Stores what is computed from another store's rows, or finds what an earlier run stored.
+    def open(cls, home: Path) -> ArrayStore | None:
+        """A complete store; None if there is none, or the cache that it refers to was cleared."""
+        return _opened(cls, home)
+
+    @classmethod
+    def derive(cls, home: Path, source: ArrayStore, space: Space, compute: Compute) -> ArrayStore:
+        """Stores what is computed from another store's rows.
 
         Args:
             home: The folder of the new store; its name says everything that the values depend on.
             source: The other store.
-            specs: Array name → specification.
+            space: Where computed values are kept, by what the source holds.
             compute: Positions in `source` → array name → one entry per position.
 
         Raises:
             StorageError: If the disk is full or not writable.
         """
-        if not (home / "meta.json").is_file():
-            part = home.with_name(f"{home.name}.{uuid.uuid4().hex[:8]}.part")
-            try:
-                part.mkdir(parents=True)
-                writer = StoreWriter(part, specs)
-                with writer:
-                    for start in range(0, len(source.firsts), CHUNK):
-                        writer.append(compute(source.firsts[start : start + CHUNK]))
-                writer.finish(source.rows, source.present, source.bad, [], source._at)
-                _publish(part, home)
-            except OSError as problem:
-                raise StorageError(f"cannot write features into {home}: {problem}") from problem
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        at = np.searchsorted(np.unique(source._at), source._at)
+        with _published(home, "features") as part:
+            gathered = cache_derived(source, source.firsts, space, compute)
+            _write_index(part, source.rows, source.present, source.bad, [], *_located(part, gathered, at))
         return cls(home)
 
 
-def _publish(part: Path, home: Path) -> None:
+def cache_derived(source: ArrayStore, positions: np.ndarray, space: Space, compute: Compute) -> Gathered:
+    """Has the cache hold what is computed from some rows of a store; see `ArrayStore.derive`."""
+
+    def pieces(missing: np.ndarray) -> Iterator[Piece]:
+        for start in range(0, len(missing), CHUNK):
+            own = positions[missing[start : start + CHUNK]]
+            yield Piece(compute(own), np.ones(len(own), bool))
+
+    return space.gather(source.keys(positions), pieces)
+
+
+def _opened(cls: type[ArrayStore], home: Path) -> ArrayStore | None:
+    """A complete store; None if there is none, or the cache that it refers to was cleared."""
+    if (home / INDEX).is_file():
+        try:
+            return cls(home)
+        except (OSError, ValueError):
+            shutil.rmtree(home, ignore_errors=True)
+    return None
+
+
+@contextmanager
+def _published(home: Path, what: str) -> Iterator[Path]:
+    """A folder that takes the place of `home` when it is complete."""
+    part = home.with_name(f"{home.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        os.rename(part, home)
-    except OSError:
-        if not (home / "meta.json").is_file():  # else another process was faster with the same content
-            raise
+        part.mkdir(parents=True)
+        yield part
+        try:
+            os.rename(part, home)
+        except OSError:
+            if not (home / INDEX).is_file():  # else another process was faster with the same content
+                raise
+    except OSError as problem:
+        raise StorageError(f"cannot write {what} into {home.parent}: {problem}") from problem
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
-def _load(path: Path, in_memory: bool = True) -> np.ndarray:
-    # A plain view of the mapping: indexing `np.memmap` itself costs several times as much.
-    array = np.load(path, allow_pickle=False) if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
-    return np.asarray(array)
+def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    digest = hashlib.blake2b(digest_size=KEY)
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def _digest(processor: Processor, info: InputInfo, table: Table, rows: np.ndarray) -> str:
@@ -259,49 +270,132 @@ def _file_stamp(folder: Path, cell: Any) -> tuple[int, int] | None:
 
 
 def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
-    specs = cells.processor.specs()
-    fixed = all(spec.fixed for spec in specs.values())
-    firsts, at = _distinct(cells)
-    stored = replace(cells, rows=cells.rows[firsts])
-    present, bad = np.zeros(len(firsts), bool), np.zeros(len(firsts), bool)
-    refused: dict[int, str] = {}
+    """Every row is an entry of its own, in the store's folder."""
+    present, bad, refused = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool), {}
     done = 0
-    where = cells.info.columns[0] if len(cells.info.columns) == 1 else cells.info.name
-    writer = StoreWriter(folder, specs)
-    with writer:
-        for rows, piece, reasons in stored.chunks():
-            piece, arrays, more = _process(cells.processor, piece, fixed)
-            reasons |= more
-            writer.append(arrays)
-            span = slice(done, done + len(rows))
-            present[span] = _present(piece, len(rows))
-            bad[[done + at for at in reasons]] = True
-            refused |= {done + position: reason for position, reason in reasons.items()}
-            done += len(rows)
+    with EntriesWriter(folder, cells.processor.specs()) as writer:
+        for piece in _pieces(cells):
+            count = len(piece.present)
+            writer.append(piece.arrays, count)
+            present[done : done + count] = piece.present
+            refused |= {done + position: reason for position, reason in piece.refused.items()}
+            done += count
             if progress is not None:
-                progress(done, len(firsts))
-    refusals = [(row, where, refused[entry]) for row, entry in enumerate(at.tolist()) if entry in refused]
-    writer.finish(cells.rows, (present & ~bad)[at], bad[at], refusals, at)
+                progress(done, len(cells.rows))
+        writer.finish()
+    bad[list(refused)] = True
+    _write_index(folder, cells.rows, present & ~bad, bad, _refusals(cells, refused), np.arange(len(present)), None)
 
 
-def _distinct(cells: InputCells) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the rows to process, and for every row which of these it is like: files are read once each."""
-    rows = np.arange(len(cells.rows))
-    if not cells.processor.media or len(cells.info.columns) > 1:
-        return rows, rows
-    entries: dict[Any, int] = {}
-    firsts: list[int] = []
-    at = np.empty(len(rows), np.int64)
-    row = 0
-    for _, columns in cells.table.chunks(cells.info.columns, cells.rows):
-        for cell in columns[cells.info.columns[0]]:
-            key = cell if cell is None or isinstance(cell, str | bytes) else row  # anything else stands for itself
-            if key not in entries:
-                entries[key] = len(firsts)
-                firsts.append(row)
-            at[row] = entries[key]
-            row += 1
-    return np.array(firsts, np.int64), at
+def cache_share(
+    folder: Path, processor: Processor, info: InputInfo, table: Table, rows: np.ndarray, cache: Path, share: Share
+) -> None:
+    """Has the cache hold a rank's share of what `ArrayStore.build` needs, unless the store is there already.
+
+    Args:
+        folder: Where stores are kept.
+        processor: Fitted; without media nothing is done.
+        info: The input.
+        table: The table.
+        rows: Row numbers.
+        cache: Folder of the cache.
+        share: This rank's number and the number of ranks.
+    """
+    if processor.media and not (folder / _digest(processor, info, table, rows) / INDEX).is_file():
+        _gathered(InputCells(processor, info, table, rows[share[0] :: share[1]]), None, cache)
+
+
+def _write_cached(folder: Path, cells: InputCells, progress: Progress | None, cache: Path) -> None:
+    """Cells that hold the same share an entry, and entries are kept in the cache."""
+    gathered, at = _gathered(cells, progress, cache)
+    refused = {row: gathered.refused[entry] for row, entry in enumerate(at.tolist()) if entry in gathered.refused}
+    bad = np.zeros(len(at), bool)
+    bad[list(refused)] = True
+    present = gathered.present[at] & ~bad
+    _write_index(folder, cells.rows, present, bad, _refusals(cells, refused), *_located(folder, gathered, at))
+
+
+def _gathered(cells: InputCells, progress: Progress | None, cache: Path) -> tuple[Gathered, np.ndarray]:
+    """The entries of the distinct cells, and which of them every row has."""
+    processor = cells.processor
+    contents = Contents(cache)
+    try:
+        keys = []
+        for _, piece, reasons in cells.chunks():
+            found = contents(_each(piece))
+            # A cell that cannot be resolved comes as None, like one that is missing.
+            keys += [digest_of([reasons[row]]) if row in reasons else key for row, key in enumerate(found)]
+    finally:
+        contents.close()
+    numbers: dict[bytes, int] = {}
+    at = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    firsts = np.unique(at, return_index=True)[1]
+
+    def compute(missing: np.ndarray) -> Iterator[Piece]:
+        done = 0
+        for piece in _pieces(replace(cells, rows=cells.rows[firsts[missing]])):
+            yield piece
+            done += len(piece.present)
+            if progress is not None:
+                progress(done, len(missing))
+
+    state, arrays = split_state(processor.state)
+    learned = [f"{array.dtype} {array.shape} {hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()}"
+               for array in arrays.values()]  # fmt: skip
+    config = processor.config.model_dump(mode="json") if hasattr(processor.config, "model_dump") else processor.config
+    how = [VERSION, processor.op, processor.version, config, state, learned]
+    return Space(cache, how, processor.specs(), processor.op).gather(list(numbers), compute), at
+
+
+def _each(cells: Any) -> Iterable[Any]:
+    """The cells of a piece, one per row."""
+    return zip(*cells.values(), strict=True) if isinstance(cells, Mapping) else cells
+
+
+def _pieces(cells: InputCells) -> Iterator[Piece]:
+    """What the processor makes of the cells."""
+    fixed = all(spec.fixed for spec in cells.processor.specs().values())
+    for rows, piece, reasons in cells.chunks():
+        used, arrays, more = _process(cells.processor, piece, fixed)
+        yield Piece(arrays, _present(used, len(rows)), reasons | more)
+
+
+def _refusals(cells: InputCells, refused: Mapping[int, str]) -> list[tuple[int, str, str]]:
+    where = cells.info.columns[0] if len(cells.info.columns) == 1 else cells.info.name
+    return [(row, where, refused[row]) for row in sorted(refused)]
+
+
+def _located(folder: Path, gathered: Gathered, at: np.ndarray) -> tuple[np.ndarray, Path | None]:
+    """Where the rows' entries are: in the one folder that has them all, or else copied into the store's own."""
+    if len(gathered.sources) == 1:
+        return gathered.at[at], gathered.sources[0]
+    sources = [Entries(source) for source in gathered.sources]
+    specs = sources[0].specs
+    with EntriesWriter(folder, specs) as writer:
+        for start in range(0, len(gathered.at), MEDIA_CHUNK):
+            span = slice(start, start + MEDIA_CHUNK)
+            found = [sources[number].entry(entry) for number, entry in zip(gathered.source[span], gathered.at[span])]
+            arrays = {name: [entry[name] for entry in found] for name in specs}
+            writer.append({n: np.stack(v) if specs[n].fixed else v for n, v in arrays.items()}, len(found))
+        writer.finish()
+    return at, None
+
+
+def _write_index(
+    folder: Path,
+    rows: np.ndarray,
+    present: np.ndarray,
+    bad: np.ndarray,
+    refused: Sequence[tuple[int, str, str]],
+    at: np.ndarray,
+    entries: Path | None,
+) -> None:
+    """Writes what is known of all rows, and where the entry of each is; the store is complete then."""
+    for name, array in (("rows", rows), ("present", present), ("bad", bad), ("at", at)):
+        np.save(folder / f"{name}.npy", array)
+    (folder / "bad.json").write_text(json.dumps(refused, ensure_ascii=False), "utf-8")
+    told = {"entries": str(entries) if entries is not None else None}
+    (folder / INDEX).write_text(json.dumps(told), "utf-8")
 
 
 def _process(processor: Processor, cells: Any, fixed: bool) -> tuple[Any, Mapping[str, Any], dict[int, str]]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from automm.core.kinds import Encoder, Task
 from automm.core.processor import Processor
 from automm.core.profile import InputInfo
-from automm.data.arrays import IN_MEMORY, ArrayStore, InputCells
+from automm.cache.entries import IN_MEMORY
+from automm.cache.place import cache_folder, writable
+from automm.cache.space import Space
+from automm.data.arrays import ArrayStore, InputCells, cache_derived, cache_share
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
@@ -26,6 +31,11 @@ from automm.report.folder import storage_errors, write_json
 from automm.runtime.state import join_state, split_state, write_npz
 from automm.train.ranks import Ranks
 
+if TYPE_CHECKING:
+    from automm.train.extract import Extraction
+
+EXTRACTED = 1
+"""Version of how features are extracted: another one finds nothing of an earlier one in the cache."""
 MEMORY = 4 * 2**30
 """Bytes of arrays that are kept open from trial to trial; the least recently used are closed first."""
 
@@ -68,9 +78,24 @@ class Bench:
         self.registry, self.plan, self.parts, self.task, self.ranks = registry, plan, parts, task, ranks
         self.metric = plan.metric
         self._folder, self._ledger = folder, ledger
+        self._cache = self._cache_folder()
         self._inputs = {item.slug: item for item in plan.inputs}
         self._processors: dict[str, Processor] = {}
         self._stores: dict[tuple[str, str], ArrayStore] = {}
+
+    def _cache_folder(self) -> Path:
+        """The cache, or a place in the run folder if not every rank sees and may write the same one."""
+        cache = cache_folder()
+        token = self.ranks.broadcast(uuid.uuid4().hex)
+        good = writable(cache)
+        if good and self.ranks.world > 1:
+            if self.ranks.main:
+                (cache / token).touch()
+            self.ranks.gather(None)
+            good = (cache / token).exists()
+        good = all(self.ranks.gather(good))
+        (cache / token).unlink(missing_ok=True) if self.ranks.main else None
+        return cache if good else self._folder / "cache"
 
     def processor(self, slug: str, choice: Mapping[str, Any]) -> Processor:
         """The fitted processor of an input for an encoder choice ({"name", "config"})."""
@@ -130,10 +155,26 @@ class Bench:
     def store(self, part: str, slug: str, choice: Mapping[str, Any]) -> ArrayStore:
         """The arrays of an input over the rows of a part."""
         processor, item = self.processor(slug, choice), self._inputs[slug]
-        return self._shared((part, self._key(item, processor)), lambda: self._build(part, processor, item))
+        return self._shared(
+            (part, self._key(item, processor)),
+            lambda: self._build(part, processor, item),
+            lambda: self._cache_share(part, processor, item),
+        )
 
-    def _shared(self, key: tuple[str, str], build: Callable[[], ArrayStore]) -> ArrayStore:
-        """A store that is open already, or else made by rank 0 and opened by all."""
+    def _shared(
+        self, key: tuple[str, str], build: Callable[[], ArrayStore], share: Callable[[], None]
+    ) -> ArrayStore:
+        """A store that is open already, or else made by rank 0 and opened by all.
+
+        Args:
+            key: Names it.
+            build: Makes it.
+            share: Puts this rank's share of it into the cache first, where several ranks work.
+        """
+        if key not in self._stores and self.ranks.world > 1:
+            with suppress(Exception):  # rank 0 meets it again below, where all ranks hear of it
+                share()
+            self.ranks.gather(None)
         store = self._stores.pop(key) if key in self._stores else self.ranks.first_then_all(build)
         self._stores[key] = store  # the last used comes last; all ranks close the same ones, so all build together
         while len(self._stores) > 1 and sum(map(_held, self._stores.values())) > MEMORY:
@@ -151,30 +192,50 @@ class Bench:
         fields = {name: value for name, value in choice["config"].items() if name not in cls.completing}
         content = [store.folder.name, choice["name"], fields]
         name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-        return self._shared((part, name), lambda: self._extract(store, slug, choice, config, name))
-
-    def _extract(self, store: ArrayStore, slug: str, choice: Mapping[str, Any], config: Any, name: str) -> ArrayStore:
-        from automm.train.extract import Extraction, extracted_specs
-        from automm.train.run import device
-
         home = self._folder / "features" / name
-        if (home / "meta.json").is_file():
-            return ArrayStore(home)
+
+        def build() -> ArrayStore:
+            found = ArrayStore.open(home)
+            return found or ArrayStore.derive(home, store, *self._extraction(store, slug, choice, fields))
+
+        def share() -> None:
+            if ArrayStore.open(home) is None:
+                own = store.firsts[self.ranks.rank :: self.ranks.world]
+                cache_derived(store, own, *self._extraction(store, slug, choice, fields))
+
+        return self._shared((part, name), build, share)
+
+    def _extraction(
+        self, store: ArrayStore, slug: str, choice: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> tuple[Space, Extraction]:
+        """The space of an encoder with its weights, and what computes what is missing there."""
         import torch
+
+        from automm.train.extract import Extraction, extracted_specs, fingerprint
+        from automm.train.run import device
 
         cls = self.registry.get("encoder", choice["name"])
         # The trial's random numbers must not depend on whether the features were there already.
         with torch.random.fork_rng(devices=[]), blamed(self.registry, cls, "__init__"):
-            encoder = cls(config, self.processor(slug, choice))
+            encoder = cls(cls.Config.model_validate(choice["config"]), self.processor(slug, choice))
+        how = [EXTRACTED, choice["name"], fields, fingerprint(encoder), device().type]
         extraction = Extraction(encoder, store, device(), self.registry)
-        return ArrayStore.derive(home, store, extracted_specs(extraction.width), extraction)
+        return Space(self._cache, how, extracted_specs(extraction.width), choice["name"]), extraction
 
     def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
         table, rows = self.parts[part].table, self.parts[part].rows
         with blamed(self.registry, type(processor), "__call__"):
             return ArrayStore.build(
                 self._folder / "arrays", processor, item.info, table, rows,
-                lambda row, column, reason: self._ledger.add(table.name, row, column, reason),
+                lambda row, column, reason: self._ledger.add(table.name, row, column, reason), cache=self._cache,
+            )  # fmt: skip
+
+    def _cache_share(self, part: str, processor: Processor, item: PlannedInput) -> None:
+        own = self.parts[part]
+        with blamed(self.registry, type(processor), "__call__"):
+            cache_share(
+                self._folder / "arrays", processor, item.info, own.table, own.rows, self._cache,
+                (self.ranks.rank, self.ranks.world),
             )  # fmt: skip
 
     def view(self, part: str, resolved: Mapping[str, Any]) -> View:

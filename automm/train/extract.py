@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -14,13 +15,28 @@ from automm.model.assemble import MASK, TOKENS
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 
-BATCH = 64
-"""Rows that are encoded together, of similar length."""
+BATCH = 256
+"""Most rows that are encoded together, of similar length."""
+FIXED_BATCH = 64
+"""The same for rows that are all alike: pictures, say."""
+TOKENS_AT_ONCE = 8192
+"""Rows times length that are encoded together, padding included: short rows go many at a time."""
 
 
 def extracted_specs(width: int) -> dict[str, ArraySpec]:
     """The arrays of stored features; half precision is what their noise allows."""
     return {TOKENS: ArraySpec("float16", ("time", width)), MASK: ArraySpec("bool", ("time",))}
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """Digest of an encoder's weights, without those that are trained on top of it."""
+    fresh = {id(tensor) for module in encoder.fresh() for tensor in (*module.parameters(), *module.buffers())}
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted((*encoder.named_parameters(), *encoder.named_buffers())):
+        if id(tensor) not in fresh:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class Extraction:
@@ -52,11 +68,23 @@ class Extraction:
         lengths = self._store.lengths
         order = positions if lengths is None else positions[np.argsort(lengths[positions], kind="stable")]
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
+        for batch in _batches(order, None if lengths is None else lengths[order]):
             tokens, mask = self._extract(batch)
             for at, row_tokens, row_mask in zip(batch.tolist(), tokens, mask, strict=True):
                 real = int(np.flatnonzero(row_mask).max(initial=0)) + 1
                 found[at] = row_tokens[:real].astype(np.float16), row_mask[:real]
         rows = [found[at] for at in positions.tolist()]
         return {TOKENS: [tokens for tokens, _ in rows], MASK: [mask for _, mask in rows]}
+
+
+def _batches(order: np.ndarray, lengths: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Rows in order of their length, as many at a time as their tokens allow."""
+    start = 0
+    while start < len(order):
+        if lengths is None:
+            end = start + FIXED_BATCH
+        else:
+            most = np.arange(1, len(order) - start + 1) * lengths[start:]  # tokens, were the batch to end there
+            end = start + int(np.clip(np.searchsorted(most, TOKENS_AT_ONCE, "right"), 1, BATCH))
+        yield order[start:end]
+        start = end

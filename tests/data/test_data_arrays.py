@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from data_fakes import FileSize, Letters, Rowwise, Scaled, Squares, Steps, table_of
 
+from automm.cache.space import Space
 from automm.core.processor import BadCell, BadCells
 from automm.core.profile import InputInfo
 from automm.data.arrays import ArrayStore, InputCells
@@ -187,7 +188,7 @@ def test_batches_of_small_arrays_are_fast(tmp_path, monkeypatch):
     words = ["word" * (at % 30 + 1) for at in range(3000)]
     table = table_of(tmp_path, ["k", "w"], [[at, word] for at, word in enumerate(words)])
     for limit in (2**30, 0):  # read into memory, mapped
-        monkeypatch.setattr("automm.data.arrays.IN_MEMORY", limit)
+        monkeypatch.setattr("automm.cache.entries.IN_MEMORY", limit)
         store, _ = build(tmp_path, Letters(None), table, "w")
         random = np.random.default_rng(0)
         picks = [random.integers(0, 3000, 64) for _ in range(200)]
@@ -347,7 +348,7 @@ def test_a_file_that_many_rows_name_is_read_once(tmp_path):
     assert [row for row, _, _ in bad] == [1, 6]
     assert store.firsts.tolist() == [0, 1, 2, 3]
     doubled = ArrayStore.derive(
-        tmp_path / "derived", store, store.specs,
+        tmp_path / "derived", store, Space(tmp_path / "kept", "doubled", store.specs, "doubled"),
         lambda at: {"size": 2 * store.batch(at)["size"]},
     )  # fmt: skip
     assert doubled.batch(np.array([4, 2, 6]))["size"].tolist() == [10, 6, 0]
