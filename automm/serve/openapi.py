@@ -137,8 +137,8 @@ def _part(column: Column) -> Json:
 def describe(column: Column) -> str:
     """A column in a few words: what it is, and its limits."""
     kind = f"{column.modality}, {column.type}" if column.type and column.type != column.modality else column.modality
-    limits = ", ".join(f"{name} ≤ {bound:,.10g}" for name, bound in column.limits.items())
-    return f"{kind}; {limits}" if limits else kind
+    limits = ", ".join(f"{bound:,.10g} {name}" for name, bound in column.limits.items())
+    return f"{kind}; at most {limits}" if limits else kind
 
 
 def _predict(version: Version, operation: str) -> Json:
