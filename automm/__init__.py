@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load", "predict_file"]
 
 if TYPE_CHECKING:
-    from automm.predict_file import predict_file
+    from automm.bulk import predict_file
     from automm.runtime.predictor import load
 
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "predict_file":
-        from automm.predict_file import predict_file
+        from automm.bulk import predict_file
 
         return predict_file
     raise AttributeError(f"module 'automm' has no attribute {name!r}")

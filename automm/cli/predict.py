@@ -45,7 +45,7 @@ def command(
     its name when it is complete.
     """
     from automm.data.results import check_ending
-    from automm.predict_file import predict_file
+    from automm.bulk import predict_file
     from automm.runtime import ops
     from automm.runtime.predictor import load
 

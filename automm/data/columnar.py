@@ -22,6 +22,7 @@ from automm.errors import DataError, MissingExtraError
 
 _NULLS = pa.array(sorted(NULLS))
 _LONGEST_NULL = 8
+BATCH_BYTES = 8 * 2**20
 HUB = re.compile(r"hf://(?P<name>[^:#]+)(:(?P<config>[^#]+))?(#(?P<split>.+))?")
 
 
@@ -54,9 +55,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _rows_per_batch(schema: pa.Schema) -> int:
-    """Few rows where cells may be whole files, so that a batch stays small."""
-    return 8192 if all(pa.types.is_primitive(kind) or pa.types.is_string(kind) for kind in schema.types) else 256
+def _rows_per_batch(schema: pa.Schema, row_bytes: float = 0) -> int:
+    """Few rows where cells may be whole files or rows are known to be large, so that a batch stays small."""
+    most = max(64, int(BATCH_BYTES / max(row_bytes, 1)))
+    return (
+        min(most, 8192)
+        if all(pa.types.is_primitive(kind) or pa.types.is_string(kind) for kind in schema.types)
+        else min(most, 256)
+    )
 
 
 def open_parquet(path: Path) -> Columnar:
@@ -69,14 +75,16 @@ def open_parquet(path: Path) -> Columnar:
 
     try:
         with pq.ParquetFile(path) as file:
-            schema, count = file.schema_arrow, file.metadata.num_rows
+            schema, meta = file.schema_arrow, file.metadata
+            count = meta.num_rows
+            size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{path}: not a readable Parquet file: {problem}") from None
 
     def read() -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                yield from file.iter_batches(batch_size=_rows_per_batch(schema))
+                yield from file.iter_batches(batch_size=_rows_per_batch(schema, size / max(count, 1)))
         except (pa.ArrowException, OSError) as problem:
             raise DataError(f"{path}: damaged Parquet file: {problem}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ def _media(cell: Any, most: float) -> str:
     if isinstance(cell, str):  # base64 takes a third more than the bytes, a list of numbers as text about twice
         return f"{len(cell):,} characters are over the limit of {most:,.0f} bytes" if len(cell) > 2 * most else ""
     try:
-        size = len(cell) if isinstance(cell, bytes) else os.stat(cell).st_size
+        found = None if isinstance(cell, bytes) else os.stat(cell)
     except OSError:
         return ""  # the processor says what is wrong with the file
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        return f"not a file: {cell.name}"  # reading a pipe or a device would wait for ever
+    size = len(cell) if found is None else found.st_size
     return f"file of {size:,} bytes is over the limit of {most:,.0f}" if size > most else ""
