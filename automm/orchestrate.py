@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from automm.core.profile import Context
 from automm.data.ledger import Ledger
@@ -27,6 +27,14 @@ from automm.search.study import IDENTITY, Study
 from automm.train.bench import Bench
 from automm.train.ranks import Ranks, joined
 from automm.train.report import TrialReport
+
+
+class Pruner(Protocol):
+    """What a trial in training asks."""
+
+    def report(self, step: int, value: float) -> bool:
+        """Notes the value of an epoch; True ends the trial."""
+
 
 REPEATED = "repeated"
 """State of a trial whose configuration an earlier one had: it takes its value over."""
@@ -92,7 +100,7 @@ def _fit(
             (folder / "recipe.yaml").write_text(recipe.public_text(), "utf-8")
         for text in plugins.problems():
             log.event("warning", text=text)
-    run = _planned(recipe, plugins, ranks, folder, log, began)
+    run = planned(recipe, plugins, ranks, folder, log, began)
     with stop_requests(run), _open_study(run) as study:
         if run.plan.searching:
             _search_with_baselines(run, study)
@@ -104,7 +112,7 @@ def _fit(
         return deliver(run, [Member(*member) for member in winner.pop("members")], winner)
 
 
-def _planned(recipe: Recipe, plugins: Plugins, ranks: Ranks, folder: Path, log: RunFolder | None, began: float) -> Run:
+def planned(recipe: Recipe, plugins: Plugins, ranks: Ranks, folder: Path, log: RunFolder | None, began: float) -> Run:
     """Opens the data and builds the plan."""
     work = folder / "work"
     ledger = Ledger()
@@ -186,7 +194,7 @@ def _search(run: Run, study: Study | None, most: int | None = None) -> None:
         if asked is None:
             return
         name, resolved = asked
-        report = _trial(run, name, resolved, study, _deadline(run, TRIAL_SHARE))
+        report = train(run, name, resolved, study, _deadline(run, TRIAL_SHARE))
         run.ranks.first(partial(_tell, run, study, report))
 
 
@@ -281,10 +289,10 @@ def _deadline(run: Run, share: float) -> float | None:
     return now + max(share * (run.train_deadline - now), 0.0)
 
 
-def _trial(
-    run: Run, name: str, resolved: dict[str, Any], study: Study | None, deadline: float | None
+def train(
+    run: Run, name: str, resolved: dict[str, Any], study: Pruner | None, deadline: float | None
 ) -> dict[str, Any]:
-    """Trains one configuration and keeps its report."""
+    """Trains one configuration and keeps its report; a study may prune it."""
     from automm.train.callbacks import no_callbacks
     from automm.train.run import run_trial
 
@@ -339,7 +347,7 @@ def _baselines(run: Run) -> None:
         if run.ranks.broadcast(run.stopping()):
             return
         deadline = _deadline(run, BASELINE_SHARE * share)
-        report = known or _trial(run, name, resolved, None, deadline)
+        report = known or train(run, name, resolved, None, deadline)
         run.baselines.append(report)
         run.event("baseline", name=report["name"], metric=run.plan.metric, value=report["value"], error=report["error"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from automm.errors import ExitCode, MissingExtraError
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/<recipe name>.")
 @click.option("--nproc", type=click.IntRange(1), help="Processes on this machine (wraps torchrun).")
+@click.option("--trial", metavar="N", help="Train trial N of a finished run again; compare with its metric.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="Show nothing while it works.")
@@ -27,6 +29,7 @@ def command(
     recipe: Path,
     out: Path | None,
     nproc: int | None,
+    trial: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -54,6 +57,14 @@ def command(
     if nproc and nproc > 1 and not in_job():
         return launch(_without_nproc(sys.argv[1:]), nproc)
     # What plugins and libraries print must not end up in the JSON.
+    if trial is not None:
+        from automm.replay import replay
+
+        with contextlib.redirect_stdout(sys.stderr):
+            found = replay(recipe, FitOptions(out, block, files, strict, quiet), trial)
+        if int(os.environ.get("RANK", "0")) == 0:
+            click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else replayed(found))
+        return ExitCode.OK
     with contextlib.redirect_stdout(sys.stderr):
         summary = fit(recipe, FitOptions(out, block, files, strict, quiet))
     if summary and as_json:
@@ -62,6 +73,14 @@ def command(
         for line in outcome(summary):
             click.echo(line)
     return ExitCode.OK
+
+
+def replayed(found: dict[str, object]) -> str:
+    """The line that ends a replay."""
+    if found["error"]:
+        return f"trial {found['name']} failed: {found['error']}"
+    same = "the same" if found["same"] else f"it was {found['original']!r}"
+    return f"trial {found['name']}: valid {found['metric']} {found['value']!r}, {same}; {found['folder']}"
 
 
 def outcome(summary: dict[str, object]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import automm
 from automm.errors import ExitCode
+from automm.replay import how_to_repeat
 
 if TYPE_CHECKING:
     from automm.run import Member, Run
@@ -66,4 +67,5 @@ def summary_of(
         "plan": plan.digest,
         "processes": run.ranks.world,
         "versions": {"automm": automm.__version__, "python": platform.python_version()},
+        "repeat": how_to_repeat(run, [member.name for member in members]),
     }
