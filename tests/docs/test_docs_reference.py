@@ -76,7 +76,8 @@ def test_files_of_the_run_folder(quickstart):
     folder, _ = quickstart
     documented = {name.rstrip("/") for cells in rows("run-folder.md", "# The run folder") for name in names(cells[0])}
     found = {path.name for path in (folder / "runs" / "quickstart").iterdir()}
-    assert found | {"bad_rows.csv", "bad_rows.jsonl", "export"} == documented
+    sometimes = {"bad_rows.csv", "bad_rows.jsonl", "export", "wandb", "mlflow.db", "replays", "study.journal.damaged"}
+    assert found | sometimes == documented
 
 
 def test_components_page_is_fresh():

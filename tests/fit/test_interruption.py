@@ -113,7 +113,7 @@ def test_two_runs_in_one_folder_are_refused(project):
     process.kill()
     process.communicate()
     assert done.code == 10
-    assert "another run is using" in done.err
+    assert f"another run (process {process.pid} on " in done.err
 
 
 def test_torn_last_lines_are_dropped(project):
