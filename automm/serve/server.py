@@ -24,6 +24,8 @@ from automm.serve.settings import Settings
 BACKLOG = 1024
 SOONEST = 5.0
 """A worker that ends by itself sooner than this after its start is taken to be unable to start."""
+PAUSE = 1.0
+"""Seconds before a worker is started in place of one that was killed so soon."""
 
 
 def serve(settings: Settings) -> int:
@@ -176,18 +178,23 @@ class _Supervisor:
     def _ended(self, child: int, status: int) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
-        started = self._started.pop(child)
+        started = self._started.pop(child, None)
+        if started is None:
+            return  # as the first process of a container we also inherit orphans
         mark_process_dead(child)  # type: ignore[no-untyped-call]
         code = os.waitstatus_to_exitcode(status)
+        soon = time.monotonic() - started < SOONEST
         if self._stopping:
             self._code = self._code or max(code, 0)
-        elif code > 0 and time.monotonic() - started < SOONEST:
+        elif code > 0 and soon:
             # It said why; the others would fail alike.
             self._code = code
             self._pass_on(signal.SIGINT, None)
         else:
             print(f"worker {child} ended with {code}; another one is started", file=sys.stderr, flush=True)
-            self._start()
+            time.sleep(PAUSE if soon else 0)
+            if not self._stopping:
+                self._start()
 
     def _pass_on(self, sig: int, frame: FrameType | None) -> None:
         del frame
