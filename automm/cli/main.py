@@ -28,7 +28,7 @@ COMMANDS = {
     "update": "Train a package further on new rows; keep the better one.",
     "package": "Inspect or verify a package.",
     "export": "Write a package for Docker, Kubernetes, MLflow and others.",
-    "plugins": "List plugins and components.",
+    "plugins": "List plugins and components, start a new plugin, check one.",
     "schema": "Write the recipe's JSON schema for editors.",
 }
 """Command → one line; each lives in the module of its name, which is imported only when it runs."""

@@ -104,8 +104,10 @@ def _modality(walk: Walk, node: Node, name: str) -> str | None:
     found = walk.text(node, "a modality")
     if found is None:
         return None
-    if found not in names and found in walk.registry.entries["modality"]:
-        walk.component(node, "modality")  # notes that two plugins offer it
+    if found not in names and (":" in found or found in walk.registry.entries["modality"]):
+        own = walk.component(node, "modality")  # `owner:name`; or it notes that two plugins offer it
+        if own is not None and walk.inputs is not None:
+            walk.inputs[name] = own
     elif found not in names:
         walk.add(node, unknown("modality", found, names))
     elif walk.inputs is not None:

@@ -95,7 +95,12 @@ def read_require(walk: Walk, node: Node) -> tuple[GateSpec, ...]:
 
 def read_export(walk: Walk, node: Node) -> tuple[str, ...]:
     """`export:` one exporter or a list of them."""
-    return walk.choices(node, "exporter", walk.registry.names("exporter"))
+    said = {item.text for item in (node.value if isinstance(node.value, list) else [node])}
+    owners = [
+        (owner, e.name) for e in walk.registry.all("exporter") for owner in (e.owner.plugin, e.owner.distribution)
+    ]
+    owned = {f"{owner}:{name}" for owner, name in owners} & said
+    return walk.choices(node, "exporter", [*walk.registry.names("exporter"), *sorted(owned)])
 
 
 def read_log(walk: Walk, node: Node) -> tuple[LogSpec, ...]:

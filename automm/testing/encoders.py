@@ -83,11 +83,12 @@ def works_in_half_precision(subject: Subject) -> None:
 
 def two_ranks_agree_with_one(subject: Subject) -> None:
     """Two processes of a job, each on half of the rows, get the gradients of one on all rows."""
-    cells = subject.examples().cells
+    arrays = _arrays(subject)
     direction = torch.randn(ROWS, _make(subject).width, generator=torch.Generator().manual_seed(0))
 
     def loss(module: Any, rows: range) -> Tensor:
-        features: Tensor = module(_arrays(subject, take(cells, rows))).mean()
+        part = {name: array[rows.start : rows.stop] for name, array in arrays.items()}
+        features: Tensor = module(part).mean()
         return (features * direction[rows.start : rows.stop]).sum()
 
     modules.two_ranks(lambda: _make(subject), loss, ROWS)
@@ -119,7 +120,7 @@ def search_space_works(subject: Subject) -> None:
     cells = take(subject.examples().cells, range(4))
     for config in subject.corners()[:2]:
         processor = subject.cls.processor(config, subject.examples().info)
-        processor.fit([subject.examples().cells])
+        processor.fit([take(subject.examples().cells, range(8))])
         torch.manual_seed(0)
         module = subject.cls(config, processor).eval()
         with torch.no_grad():
@@ -130,10 +131,11 @@ def search_space_works(subject: Subject) -> None:
 
 def minds_its_own_business(subject: Subject) -> None:
     """Building and calling it prints nothing and leaves global random states alone."""
-    arrays = _arrays(subject, take(subject.examples().cells, range(4)))
+    cells = take(subject.examples().cells, range(4))
     with modules.well_behaved("encoder"):
         processor = subject.cls.processor(subject.config, subject.examples().info)
-        processor.fit([subject.examples().cells])
+        processor.fit([cells])
+        arrays = {name: torch.from_numpy(array) for name, array in processor(cells).items()}
         subject.cls(subject.config, processor).train()(arrays)
 
 
@@ -176,7 +178,8 @@ def learns_two_groups(subject: Subject) -> None:
         rule="two groups of examples must be learned",
     )
     other = subject.examples(seed=1)
-    guess = head(module.eval()(_arrays(subject, other.cells)).mean()).argmax(1)
+    unseen = {name: torch.from_numpy(array.copy()) for name, array in subject.other_arrays.items()}
+    guess = head(module.eval()(unseen).mean()).argmax(1)
     right = float((guess == torch.tensor(other.groups)).double().mean())
     assert right >= 0.8, f"two groups of examples must be told apart in new rows: {right:.0%} are right"
 

@@ -97,6 +97,11 @@ class Subject:
         """What the processor makes of the examples."""
         return self.processor(self.examples().cells)
 
+    @functools.cached_property
+    def other_arrays(self) -> dict[str, np.ndarray]:
+        """What the processor makes of other examples, those of seed 1."""
+        return self.processor(self.examples(seed=1).cells)
+
 
 def take(cells: Any, rows: Sequence[int]) -> Any:
     """Some rows of cells."""
