@@ -190,7 +190,9 @@ class _Compression:
                 variant.reason = f"{what} {lost:.2%} of {self.run.plan.metric}, allowed are {self.asked.max_loss:.2%}"
             elif not gained:
                 variant.state = "no gain"
-                variant.reason = f"{variant.speedup:.2f} times as fast, {variant.size_mb / full.size_mb:.2f} of the size"
+                variant.reason = (
+                    f"{variant.speedup:.2f} times as fast, {variant.size_mb / full.size_mb:.2f} of the size"
+                )
             else:
                 variant.state = "within"
                 within.append(variant)

@@ -20,6 +20,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NOISE = 1.0
 """What is added to a unit's output to see what it reaches, in units of the outputs' standard deviation. The same number
 at every place would not show: attention does not see what all keys have in common."""
+TRIES, PROOFS = 8, 2
+"""So many units of a layer are tried at most, until so many have shown what they reach: some say nothing at all."""
 FEWEST = 8
 """Layers with fewer units are left alone."""
 
@@ -94,8 +96,12 @@ def _reach(watch: _Watch, producer: nn.Module) -> tuple[list[nn.Module], list[nn
     consumers: list[nn.Module] = []
     carriers: list[nn.Module] = []
     block = 1
-    for unit in (0, units // 2 + 1):
+    proofs = 0
+    for at in range(TRIES):
+        unit = at * units // TRIES + at % 3 % (units // TRIES)
         changed = watch.changed(producer, unit)
+        if not changed:
+            continue
         reading: list[nn.Module] = []
         carrying: list[nn.Module] = []
         for module, where in changed.items():
@@ -103,9 +109,9 @@ def _reach(watch: _Watch, producer: nn.Module) -> tuple[list[nn.Module], list[nn
             if inputs != units or len(where) == units:
                 continue
             size = len(where)
-            aligned = where == list(range(unit // size * size, unit // size * size + size))
-            if not aligned or units % size:
-                return None
+            first = unit // size * size
+            if units % size or where != list(range(first, first + size)):
+                continue  # further downstream
             if isinstance(module, NORMS) or depthwise(module):
                 if size == 1:
                     carrying.append(module)
@@ -117,7 +123,10 @@ def _reach(watch: _Watch, producer: nn.Module) -> tuple[list[nn.Module], list[nn
         consumers, carriers = reading, carrying
         if not watch.only_through(producer, unit, consumers):
             return None
-    return consumers, carriers, block
+        proofs += 1
+        if proofs == PROOFS:
+            return consumers, carriers, block
+    return None
 
 
 class _Watch:

@@ -29,7 +29,7 @@ def scores(group: Group, moments: dict[nn.Module, Moments]) -> Tensor:
 def kept_units(group: Group, score: Tensor, share: float) -> Tensor:
     """The units of the blocks that tell most; at least one block, `share` of them go."""
     blocks = group.units // group.block
-    keep = max(1, blocks - int(share * blocks))
+    keep = max(1, blocks - round(share * blocks))
     best = score.topk(keep).indices.sort().values
     return (best[:, None] * group.block + torch.arange(group.block)).flatten()
 
