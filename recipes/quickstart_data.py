@@ -3,7 +3,9 @@
 Each row is a torn form with a handwritten digit: a photo of the upper part of the digit, a clerk's remark about the
 number, and four measurements of the ink on the lower part. None of the three alone tells the digit; together they do.
 
-    python recipes/quickstart_data.py            # writes recipes/data/quickstart/{train,test}.csv and photos/
+    python recipes/quickstart_data.py            # writes recipes/data/quickstart/{train,test,later}.csv and photos/
+
+`later.csv` is what came in months afterwards: another instrument measures more ink, and clerks write in new words.
 """
 
 from __future__ import annotations
@@ -28,12 +30,17 @@ REMARKS = (
 )
 
 
-def remark(digit: int, random: np.random.Generator) -> str:
+LATER_REMARKS = ("by telephone: {parity}, {size}", "{parity}; {size} (from the new form)")
+LATER_ROWS = 300
+MORE_INK = 12.0
+
+
+def remark(digit: int, random: np.random.Generator, remarks: tuple[str, ...] = REMARKS) -> str:
     """What the clerk wrote: parity and rough size, in changing words; one remark in five leaves one of them out."""
     parity, size = ("odd" if digit % 2 else "even"), SIZES[min(digit // 4, 2)]
     if random.random() < 0.2:
         parity, size = (parity, "size unknown") if random.random() < 0.5 else ("parity unknown", size)
-    return REMARKS[random.integers(len(REMARKS))].format(parity=parity, size=size)
+    return remarks[random.integers(len(remarks))].format(parity=parity, size=size)
 
 
 def main(folder: Path) -> None:
@@ -52,7 +59,11 @@ def main(folder: Path) -> None:
         rows.append([photo, remark(int(digit), random), *ink.round(1), int(digit)])
     random.shuffle(rows)
     header = ["photo", "remark", "ink_left", "ink_mid_left", "ink_mid_right", "ink_right", "digit"]
-    for name, part in (("train", rows[:1400]), ("test", rows[1400:])):
+    later = []
+    for photo, _, *ink, digit in rows[:LATER_ROWS]:
+        inks = [round(value + MORE_INK + random.normal(0, 4), 1) for value in ink]
+        later.append([photo, remark(digit, random, LATER_REMARKS), *inks, digit])
+    for name, part in (("train", rows[:1400]), ("test", rows[1400:]), ("later", later)):
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(header)

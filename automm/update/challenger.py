@@ -79,8 +79,10 @@ def train_challenger(state: Update, new: Table, joint: rows.Joint) -> Challenger
     task, added = continued_task(state.task, joint, state.package.manifest.target.columns)
     cells = joint.table.take(state.package.manifest.target.columns, None)
     targets = [str(row) for row in zip(*cells.values(), strict=True)]
+    media = {c for item in state.package.inputs if item.processor.media for c in item.columns}
+    compared = [column for column in joint.table.columns if column not in media]
     split = rows.split(
-        new, joint, state.recipe.split, targets, state.resume.stand_for, state.plan.seed, task.stratified
+        new, joint, state.recipe.split, targets, state.resume.stand_for, state.plan.seed, task.stratified, compared
     )  # fmt: skip
     sides = {
         "train": split.train, "valid": split.valid, "test": np.sort(np.concatenate([split.judged, joint.held_rows])),
@@ -105,7 +107,10 @@ def train_challenger(state: Update, new: Table, joint: rows.Joint) -> Challenger
         "valid": len(split.valid),
         "new_judged": len(split.judged),
         "old_judged": joint.held,
+        "copies": split.copies,
     }
+    if split.copies:
+        state.log.event("warning", text=f"{split.copies:,} new rows are among those that the package keeps")
     state.log.event("joined", rows=counts, new_classes=added)
     with stop_requests(run):
         members = [_trained(run, state, at, warm) for at in range(len(state.resume.members))]

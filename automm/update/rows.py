@@ -28,6 +28,8 @@ CHOSEN = 0.15
 OLD_SHARE = 1 / 3
 """Share of kept rows among the training rows that is aimed at, by repeating them."""
 MOST_REPEATS = 5
+DISTINCT = 0.9
+"""Share of different rows among the kept ones from which equal rows are taken for the same row."""
 FEWEST = 30
 """New rows below which an update makes no sense."""
 
@@ -138,16 +140,47 @@ class Split:
         valid: Rows that stop training and choose.
         judged: New rows that judge.
         repeats: How often each kept row comes.
+        copies: New rows that the package keeps already: they judge nothing, nor do held-out ones teach.
     """
 
     train: np.ndarray
     valid: np.ndarray
     judged: np.ndarray
     repeats: int
+    copies: int
+
+
+def copies(joint: Joint, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """New rows that equal a kept training row, and those that equal a held-out row.
+
+    Args:
+        joint: All rows.
+        columns: What is compared. Where these hardly tell kept rows apart, equal rows are no copies.
+
+    Returns:
+        Row numbers of both.
+    """
+    if not columns or not joint.kept + joint.held:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    cells = joint.table.take(columns, None)
+    keys = list(zip(*([repr(cell) for cell in values] for values in cells.values()), strict=True))
+    kept = {keys[row] for row in joint.kept_rows}
+    held = {keys[row] for row in joint.held_rows}
+    if len(kept) + len(held) < DISTINCT * (joint.kept + joint.held):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    again = [np.array([row for row in range(joint.new) if keys[row] in known], np.int64) for known in (kept, held)]
+    return again[0], again[1]
 
 
 def split(
-    new: Table, joint: Joint, spec: SplitSpec, targets: Sequence[Any], stand_for: int, seed: int, stratified: bool
+    new: Table,
+    joint: Joint,
+    spec: SplitSpec,
+    targets: Sequence[Any],
+    stand_for: int,
+    seed: int,
+    stratified: bool,
+    compared: Sequence[str],
 ) -> Split:
     """Splits the new rows as the recipe splits rows, and the kept training rows at random.
 
@@ -159,6 +192,7 @@ def split(
         stand_for: Training rows for which the kept ones stand.
         seed: Of the split.
         stratified: Whether parts keep the target's proportions.
+        compared: Columns by which new rows are compared with kept ones.
 
     Raises:
         DataError: If there are too few new rows.
@@ -167,6 +201,14 @@ def split(
         raise DataError(f"{new.name}: {joint.new} new rows are too few to learn and to judge; {FEWEST} are needed")
     shares = spec.model_copy(update={"test": max(spec.test, JUDGED)})
     parts = split_rows(new, shares, list(targets[: joint.new]), seed, stratified)
+    trained, held = copies(joint, compared)
+    learned = {part: np.setdiff1d(parts[part], held) for part in ("train", "valid")}
+    judged = np.setdiff1d(parts["test"], np.concatenate([trained, held]))
+    if min(map(len, (*learned.values(), judged))) == 0:
+        raise DataError(
+            f"{new.name}: {len(trained) + len(held):,} of {joint.new:,} rows are among those that the package keeps "
+            "from its own training; too few are new"
+        )
     kept = joint.kept_rows
     random = np.random.default_rng(seed)
     codes = strata(list(targets[joint.new : joint.new + joint.kept])) if stratified else np.zeros(len(kept), np.int64)
@@ -177,11 +219,12 @@ def split(
     replayed = kept[~chosen]
     repeats = 1
     if len(replayed):
-        wanted = OLD_SHARE / (1 - OLD_SHARE) * len(parts["train"]) / len(replayed)
+        wanted = OLD_SHARE / (1 - OLD_SHARE) * len(learned["train"]) / len(replayed)
         repeats = int(np.clip(round(min(wanted, stand_for / len(replayed))), 1, MOST_REPEATS))
     return Split(
-        np.sort(np.concatenate([parts["train"], np.repeat(replayed, repeats)])),
-        np.sort(np.concatenate([parts["valid"], kept[chosen]])),
-        parts["test"],
+        np.sort(np.concatenate([learned["train"], np.repeat(replayed, repeats)])),
+        np.sort(np.concatenate([learned["valid"], kept[chosen]])),
+        judged,
         repeats,
+        len(np.union1d(trained, held)),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from fit.commands import run
+
 from update.tables import reviews, write
 
 RECIPE = """

@@ -32,7 +32,8 @@ def test_bins_hold_equally_many_rows():
     found = histogram("input", "x", "value", numbers(np.random.default_rng(0).lognormal(size=2000)))
     assert len(found.counts) == BINS
     assert min(found.counts) == max(found.counts) == 200
-    assert found.labels[0].startswith("≤") and found.labels[-2].startswith(">")
+    assert found.labels[0].startswith("≤")
+    assert found.labels[-2].startswith(">")
 
 
 def test_few_different_numbers_get_a_bin_each():
@@ -63,12 +64,12 @@ def test_lists_count_every_item():
     assert found.missing == 1
 
 
-@pytest.mark.parametrize("rows", [60, 300, 5000])
+@pytest.mark.parametrize("rows", [60, 300, 2000])
 def test_no_shift_is_hardly_ever_found(rows):
     random = np.random.default_rng(rows)
     reference = numbers(random.normal(size=1000)), names(random.choice(list("abcde"), 1000))
     alarms = 0
-    for _ in range(60):
+    for _ in range(40):
         counted = [
             seen(reference[0], numbers(random.normal(size=rows))),
             seen(reference[1], names(random.choice(list("abcde"), rows))),
@@ -82,9 +83,15 @@ def test_shifts_are_found_and_named():
     reference = numbers(random.normal(10, 2, 1000))
     (higher,) = compare([seen(reference, numbers(random.normal(12, 2, 200)))])
     assert higher.status == "drift"
-    assert higher.psi > 0.5 and higher.ks > 0.3 and higher.p < 1e-6
-    assert higher.words.startswith("mean 9.9") and "→ 12" in higher.words or "→ 11.9" in higher.words
-    (fewer,) = compare([seen(reference, numbers(np.where(random.random(300) < 0.4, np.nan, random.normal(10, 2, 300))))])
+    assert higher.psi > 0.5
+    assert higher.ks > 0.3
+    assert higher.p < 1e-6
+    before, after = (float(part) for part in higher.words.removeprefix("mean ").split(" → "))
+    assert before == pytest.approx(10, abs=0.2)
+    assert after == pytest.approx(12, abs=0.4)
+    (fewer,) = compare(
+        [seen(reference, numbers(np.where(random.random(300) < 0.4, np.nan, random.normal(10, 2, 300))))]
+    )
     assert fewer.status == "drift"
     assert "missing 0% → 4" in fewer.words or "missing 0% → 3" in fewer.words
     (strange,) = compare([seen(names("ab" * 300), names("abt" * 50))])

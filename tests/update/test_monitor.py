@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-
 from fit.commands import run
+
 from update.tables import HEADER, changed, reviews, write
 
 
@@ -56,8 +56,10 @@ def test_json_report(place):
     write(place / "new.csv", shifted())
     done = run("monitor", "package", "new.csv", "--json", "--rows", "100", cwd=place)
     report = json.loads(done.out, parse_constant=lambda word: pytest.fail(word))
-    assert done.code == 12 and report["drift"] is True
-    assert report["rows"] == 100 and report["reference_rows"] == 256
+    assert done.code == 12
+    assert report["drift"] is True
+    assert report["rows"] == 100
+    assert report["reference_rows"] == 256
     found = {(one["group"], one["field"], one["figure"]): one for one in report["findings"]}
     assert found["input", "price", "value"]["status"] == "drift"
     assert found["input", "rating", "value"]["status"] == "stable"
@@ -103,7 +105,8 @@ def test_absent_columns(place):
     write(place / "short.csv", [row[1:] for row in reviews(60, 7)], HEADER[1:])
     done = run("monitor", "package", "short.csv", cwd=place)
     assert done.code == 4
-    assert "'review'" in done.said and "--allow-missing" in done.said
+    assert "'review'" in done.said
+    assert "--allow-missing" in done.said
     done = run("monitor", "package", "short.csv", "--allow-missing", cwd=place)
     assert done.code == 12
     assert "missing 0% → 100%" in done.out
