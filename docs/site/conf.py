@@ -44,8 +44,8 @@ NAVIGATION = {
     ],
     "Deploying": ["package", "export", "compression", "serve", "deploy", "monitoring", "launch"],
     "For authors of plugins": [
-        "plugins", "plugins/tutorial", "plugins/reference", "plugins/testing", "plugins/distributing", "plugins/*",
-        "examples/*/README",
+        "plugins", "plugins/tutorial", "plugins/reference", "plugins/testing", "plugins/checks", "plugins/distributing",
+        "plugins/*", "examples/*/README",
     ],
     "Inside": ["architecture", "benchmarks", "reference/*"],
 }  # fmt: skip
@@ -78,7 +78,13 @@ def add_navigation(app, page, source):
         source[0] += "\n```{toctree}\n:hidden:\n" + "\n".join(others) + "\n```\n"
 
 
+def skip_aliases(app, what, name, thing, skip, options):
+    """Fields of named tuples are described with their class."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip_aliases)
     app.connect("source-read", add_navigation)
     app.add_lexer("csv", TextLexer)

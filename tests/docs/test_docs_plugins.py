@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from automm import api
 from automm.cli.main import cli
@@ -148,18 +149,12 @@ def python_blocks(page):
     return re.findall(r"^```python\n(.*?)^```$", (PAGES / page).read_text("utf-8"), re.S | re.M)
 
 
-def test_page_on_testing(tmp_path):
+def test_page_on_testing(tmp_path, monkeypatch, capsys):
     for text in python_blocks("testing.md"):
         (tmp_path / text.partition("\n")[0].removeprefix("# ")).write_text(text, "utf-8")
-    code = "import runpy; runpy.run_path('list_checks.py')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "pass missing_tokens_do_not_matter" in done.stdout
-    scope = {}
-    exec(compile((tmp_path / "test_mean.py").read_text("utf-8"), "test_mean.py", "exec"), scope)
+    monkeypatch.syspath_prepend(tmp_path)
+    load(tmp_path / "list_checks.py")
+    assert "pass missing_tokens_do_not_matter" in capsys.readouterr().out
     parameters = set(inspect.signature(parametrize).parameters)
     for argument in re.findall(r"^\| `(\w+)=", (PAGES / "testing.md").read_text("utf-8"), re.M):
         assert argument in parameters
@@ -175,13 +170,18 @@ def find_command(*words):
     return found
 
 
-def test_page_on_distributing():
+def test_page_on_distributing(tmp_path):
     (code,) = python_blocks("distributing.md")
     scope = {}
     exec(code, scope)
     with pytest.raises(api.MissingExtraError, match="pyshp"):
         scope["reader"]()
     page = (PAGES / "distributing.md").read_text("utf-8")
+    (command,) = re.findall(r"^automm (plugins new .*)$", page, re.M)
+    assert CliRunner().invoke(cli, [*command.split(), "-o", str(tmp_path / "made")]).exit_code == 0
+    assert tomllib.loads((tmp_path / "made" / "pyproject.toml").read_text("utf-8"))["project"]["license"] == "MIT"
+    for kind in KINDS:
+        assert kind in page
     points, pytest_settings = (tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```$", page, re.S | re.M))
     real = tomllib.loads((ROOT / "docs/examples/automm-tracks/pyproject.toml").read_text("utf-8"))
     assert points["project"]["entry-points"] == real["project"]["entry-points"]
