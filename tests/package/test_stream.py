@@ -21,8 +21,8 @@ from automm.runtime.predictor import Predictor, load
 
 V1 = Path(__file__).parent / "fixtures" / "v1"
 COLUMNS = ["note", "degrees", "place", "photo", "remark"]
-SMALL, LARGE = 2_000, 6_000
-WIDE = 8_000
+SMALL, LARGE = 400, 1_200
+WIDE = 40_000
 """Characters of a column that the model does not read: the large file has 48 MB, the small one 16."""
 GROWTH = 20
 """Most MiB by which the process may be larger for the large file."""
@@ -58,7 +58,7 @@ def write(path, count, wide=WIDE):
         schema = pa.schema([(name, pa.string()) for name in COLUMNS])
         with pq.ParquetWriter(path, schema) as file:
             source = rows(count)
-            while piece := list(itertools.islice(source, 1000)):
+            while piece := list(itertools.islice(source, 200)):
                 columns = [pa.array(column) for column in zip(*piece, strict=True)]
                 file.write_table(pa.Table.from_arrays(columns, schema=schema))
     return path
@@ -88,11 +88,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
 
 
 def test_results_are_those_of_predict(predictor, tmp_path):
-    table = write(tmp_path / "t.csv", 40)
+    table = write(tmp_path / "t.csv", 40, 10)
     counts = automm.predict_file(predictor, table, tmp_path / "o.jsonl", batch_size=7)
     assert (counts.rows, counts.refused) == (40, 0)
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
-    cells = [dict(zip(COLUMNS, row, strict=True)) for row in rows(40)]
+    cells = [dict(zip(COLUMNS, row, strict=True)) for row in rows(40, 10)]
     expected = predictor.predict(cells, folder=tmp_path)
     assert [line["row"] for line in lines] == list(range(1, 41))
     assert [line["prediction"] for line in lines] == expected.columns["prediction"]
@@ -106,10 +106,10 @@ def left(folder):
 
 
 def test_table_that_breaks_off_leaves_no_result(predictor, tmp_path):
-    table = write(tmp_path / "t.csv", 9_000, 10)
+    table = write(tmp_path / "t.csv", 250)
     with table.open("a") as file:
         file.write("one,cell,too,few\n")
-    with pytest.raises(DataError, match="line 9002: 4 cells instead of 5"):
+    with pytest.raises(DataError, match="line 252: 4 cells instead of 5"):
         automm.predict_file(predictor, table, tmp_path / "o.csv")
     assert left(tmp_path) == ["t.csv"]
 
@@ -161,7 +161,7 @@ def test_a_bar_is_shown_on_a_terminal(predictor, tmp_path, monkeypatch, shown, t
 
 
 def test_batches_beyond_the_packages_limit_are_refused(predictor, tmp_path):
-    table = write(tmp_path / "t.csv", 3)
+    table = write(tmp_path / "t.csv", 3, 10)
     with pytest.raises(UsageError, match="5,000 rows at a time are over the package's limit of 1,024"):
         automm.predict_file(predictor, table, tmp_path / "o.csv", batch_size=5000)
     with pytest.raises(DataError, match="2,000 rows at a time are over the package's limit"):
@@ -171,7 +171,7 @@ def test_batches_beyond_the_packages_limit_are_refused(predictor, tmp_path):
 def test_frames_are_predicted_piece_by_piece(predictor, monkeypatch):
     """Of a table of 600 rows, no more than one batch becomes Python objects at a time."""
     pd = pytest.importorskip("pandas")
-    columns = dict(zip(COLUMNS, map(list, zip(*rows(600), strict=True)), strict=True))
+    columns = dict(zip(COLUMNS, map(list, zip(*rows(600, 10), strict=True)), strict=True))
     expected = predictor.predict(columns, allow_missing=True).columns
     sizes, real = [], Predictor._batch
 
