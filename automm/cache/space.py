@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from automm.cache.contents import KEY
+from automm.cache.entries import Entries, EntriesWriter, checksums
 from automm.cache.place import FORMAT, META, evict, limit_bytes, remove, sweep, touch, writing
 from automm.core.arrays import ArraySpec
-from automm.cache.entries import Entries, EntriesWriter, checksums
 from automm.errors import StorageError
 
 UNKNOWN = bytes(KEY)
@@ -115,7 +115,7 @@ class Space:
         found: list[Path] = []
         known = [(folder, self._keys(folder)) for folder in self._complete()]
         while len(open_ := np.flatnonzero(source < 0)) and known:
-            hits = [[position for position in open_ if keys[position] in own] for _, own in known]
+            hits = [[position for position in open_.tolist() if keys[position] in own] for _, own in known]
             best = max(range(len(known)), key=lambda number: len(hits[number]))
             if not hits[best]:
                 break
@@ -142,7 +142,8 @@ class Space:
         self, keys: Sequence[bytes], missing: np.ndarray, compute: Compute
     ) -> tuple[Path, np.ndarray, dict[int, str]]:
         sweep(self.folder)
-        present, refused = np.zeros(len(missing), bool), {}
+        present = np.zeros(len(missing), bool)
+        refused: dict[int, str] = {}
         with writing(self.folder) as part:
             with EntriesWriter(part, self._specs) as writer:
                 done = 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from automm.core.component import ModuleComponent
 from automm.core.profile import TargetInfo
@@ -98,7 +98,8 @@ class Learner(ModuleComponent, abstract=True):
             train: The training rows.
             valid: Rows to stop early on, or to choose a strength of regularisation; None when it is fitted again on all
                 rows.
-            settled: Empty, or without `valid` what an earlier `fit` returned.
+            settled: Empty, or what an earlier `fit` on other rows of the same table returned: without `valid` it says
+                all that `valid` would, with it the learner may take from it what is dear to find again.
             stop: To be asked now and then; True: the time is up, end with what there is.
 
         Returns:
@@ -109,6 +110,19 @@ class Learner(ModuleComponent, abstract=True):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features [batch, width] → output [batch, size] as of a network's head: logits, or the standardised number."""
         raise NotImplementedError
+
+    @classmethod
+    def merged(cls, learners: Sequence[Self]) -> Self | None:
+        """One learner whose output is the mean of what several give, which were fitted on different rows.
+
+        Args:
+            learners: At least two, of this class, with the same configuration and widths.
+
+        Returns:
+            None if there is no such thing: they run side by side then, which makes the graph larger and slower.
+        """
+        del learners
+        return None
 
     def remember(self, **tensors: torch.Tensor) -> None:
         """Keeps tensors of any shape as buffers; weights that are loaded later may have other shapes."""

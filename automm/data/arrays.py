@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from automm.cache.contents import KEY, Contents, digest_of
+from automm.cache.entries import Entries, EntriesWriter, load_npy
 from automm.cache.space import Gathered, Piece, Space
 from automm.core.processor import BadCells, Processor
 from automm.core.profile import InputInfo
-from automm.cache.entries import Entries, EntriesWriter, load_npy
 from automm.data.table import Table
 from automm.errors import StorageError
 from automm.runtime.media import input_cells, takes_columns
@@ -271,7 +271,8 @@ def _file_stamp(folder: Path, cell: Any) -> tuple[int, int] | None:
 
 def _write(folder: Path, cells: InputCells, progress: Progress | None) -> None:
     """Every row is an entry of its own, in the store's folder."""
-    present, bad, refused = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool), {}
+    present, bad = np.zeros(len(cells.rows), bool), np.zeros(len(cells.rows), bool)
+    refused: dict[int, str] = {}
     done = 0
     with EntriesWriter(folder, cells.processor.specs()) as writer:
         for piece in _pieces(cells):
@@ -374,7 +375,8 @@ def _located(folder: Path, gathered: Gathered, at: np.ndarray) -> tuple[np.ndarr
     with EntriesWriter(folder, specs) as writer:
         for start in range(0, len(gathered.at), MEDIA_CHUNK):
             span = slice(start, start + MEDIA_CHUNK)
-            found = [sources[number].entry(entry) for number, entry in zip(gathered.source[span], gathered.at[span])]
+            pairs = zip(gathered.source[span], gathered.at[span], strict=True)
+            found = [sources[number].entry(entry) for number, entry in pairs]
             arrays = {name: [entry[name] for entry in found] for name in specs}
             writer.append({n: np.stack(v) if specs[n].fixed else v for n, v in arrays.items()}, len(found))
         writer.finish()

@@ -110,25 +110,39 @@ def refit(resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], 
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
     parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
     joint = _joined(parts)
-    learners = _folds(make, widths[0], joint, bench, seconds) if seconds > 0 else []
+    learners = _folds(make, widths[0], joint, settled, bench, seconds) if seconds > 0 else []
     if not learners:
         learners = [make(widths[0])]
         with blamed(bench.registry, type(learners[0]), "fit"):
             learners[0].fit(joint, None, settled, lambda: False)
-    model = LearnedModel(encoders, learners[0] if len(learners) == 1 else Averaged(learners), bench.registry)
+    model = LearnedModel(encoders, _joint(learners, bench), bench.registry)
     save_weights(model.weights(), folder / AGAIN)
     return f"fitted on {len(learners)} folds" if len(learners) > 1 else "fitted on all rows"
+
+
+def _joint(learners: Sequence[Learner], bench: Bench) -> Learner | Averaged:
+    """Learners as one."""
+    if len(learners) == 1:
+        return learners[0]
+    cls = bench.registry.get("learner", learners[0].name)
+    with blamed(bench.registry, cls, "merged"):
+        return cls.merged(learners) or Averaged(learners)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     """The rows of several parts, one after the other; groups only if all have them."""
     groups = [part.group for part in parts if part.group is not None]
-    joint = [np.concatenate(values) for values in zip(*(part[:3] for part in parts), strict=True)]
-    return Rows(*joint, np.concatenate(groups) if len(groups) == len(parts) else None)
+    features, target, weight = (np.concatenate(values) for values in zip(*(part[:3] for part in parts), strict=True))
+    return Rows(features, target, weight, np.concatenate(groups) if len(groups) == len(parts) else None)
 
 
 def _folds(
-    make: Callable[[Mapping[str, int]], Learner], widths: Mapping[str, int], rows: Rows, bench: Bench, seconds: float
+    make: Callable[[Mapping[str, int]], Learner],
+    widths: Mapping[str, int],
+    rows: Rows,
+    settled: Mapping[str, Any],
+    bench: Bench,
+    seconds: float,
 ) -> list[Learner]:
     """A learner per fold, each fitted on the other folds; none if they would take too long."""
     folds = rows.folds(FOLDS, bench.plan.seed)
@@ -139,7 +153,7 @@ def _folds(
             return []
         learner = make(widths)
         with blamed(bench.registry, type(learner), "fit"):
-            learner.fit(rows.take(folds != fold), rows.take(folds == fold), {}, lambda: False)
+            learner.fit(rows.take(folds != fold), rows.take(folds == fold), settled, lambda: False)
         learners.append(learner)
     return learners
 

@@ -10,69 +10,53 @@ from torch import Tensor
 
 
 class Trees(NamedTuple):
-    """A forest as arrays; node 0 of a tree is its root, and a leaf is its own child.
+    """A forest as arrays: nodes of all trees one after the other, the two children of a node side by side.
 
     Attributes:
-        feature: Column that a node looks at, int64 [trees, nodes].
-        threshold: Rows up to it go left, float32 [trees, nodes].
-        left: Child node, int64 [trees, nodes].
-        right: Child node, int64 [trees, nodes].
-        unknown_left: Whether NaN goes left, bool [trees, nodes].
-        value: What a leaf adds, float32 [trees, nodes]; 0 on inner nodes.
+        route: Per node the column that it looks at, its left child (the right one follows it), and whether unknown
+            values go right; int32 [nodes, 3]. A leaf is its own left child.
+        threshold: Rows above it go right, float32 [nodes]; infinite for leaves.
+        value: What a leaf adds, float32 [nodes]; 0 on inner nodes.
+        root: The root of each tree, int64 [trees].
         depth: Steps from the root to the deepest leaf.
     """
 
-    feature: np.ndarray
+    route: np.ndarray
     threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    unknown_left: np.ndarray
     value: np.ndarray
+    root: np.ndarray
     depth: int
 
 
 def read_trees(dump: dict[str, Any]) -> Trees:
     """Reads `Booster.dump_model()` of LightGBM."""
-    forests = [_nodes(info["tree_structure"]) for info in dump["tree_info"]]
-    most = max(len(nodes) for nodes, _ in forests)
-    shape = (len(forests), most)
-    own = np.arange(most)
-    out = Trees(
-        np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.tile(own, (len(forests), 1)),
-        np.tile(own, (len(forests), 1)), np.zeros(shape, bool), np.zeros(shape, np.float32),
-        max(depth for _, depth in forests),
-    )  # fmt: skip
-    for tree, (nodes, _) in enumerate(forests):
-        for at, node in enumerate(nodes):
+    route: list[tuple[int, int, bool]] = []
+    threshold: list[float] = []
+    value: list[float] = []
+    roots, deepest = [], 0
+    for info in dump["tree_info"]:
+        roots.append(len(route))
+        row = [(info["tree_structure"], 0)]
+        start = len(route)
+        for node, depth in row:  # breadth first: `row` grows while it is read
+            deepest = max(deepest, depth)
+            own = len(route)
             if "leaf_value" in node:
-                out.value[tree, at] = node["leaf_value"]
+                route.append((0, own, False))
+                threshold.append(np.inf)
+                value.append(node["leaf_value"])
                 continue
-            out.feature[tree, at] = node["split_feature"]
-            out.threshold[tree, at] = _down(node["threshold"])
-            out.left[tree, at], out.right[tree, at] = node["left"], node["right"]
             # A column without unknown values in training has no direction for them: LightGBM reads NaN as 0 there.
             known_only = node["missing_type"] == "None"
-            out.unknown_left[tree, at] = node["threshold"] >= 0 if known_only else node["default_left"]
-    return out
-
-
-def _nodes(root: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """The nodes of a tree with the numbers of their children, and its depth."""
-    nodes: list[dict[str, Any]] = []
-    deepest = 0
-    waiting: list[tuple[dict[str, Any], dict[str, Any] | None, str, int]] = [(root, None, "", 0)]
-    while waiting:
-        node, parent, side, depth = waiting.pop()
-        if parent is not None:
-            parent[side] = len(nodes)
-        deepest = max(deepest, depth)
-        if "leaf_value" in node:
-            nodes.append({"leaf_value": node["leaf_value"]})
-            continue
-        own = {key: node[key] for key in ("split_feature", "threshold", "missing_type", "default_left")}
-        nodes.append(own)
-        waiting += [(node["left_child"], own, "left", depth + 1), (node["right_child"], own, "right", depth + 1)]
-    return nodes, deepest
+            unknown_left = node["threshold"] >= 0 if known_only else node["default_left"]
+            route.append((node["split_feature"], start + len(row), not unknown_left))
+            threshold.append(_down(node["threshold"]))
+            value.append(0.0)
+            row += [(node["left_child"], depth + 1), (node["right_child"], depth + 1)]
+    return Trees(
+        np.array(route, np.int32).reshape(-1, 3), np.array(threshold, np.float32), np.array(value, np.float32),
+        np.array(roots, np.int64), deepest,
+    )  # fmt: skip
 
 
 def _down(threshold: float) -> np.float32:
@@ -82,23 +66,28 @@ def _down(threshold: float) -> np.float32:
     return np.nextafter(near, np.float32(-np.inf)) if float(near) > threshold else near
 
 
-def leaf_values(x: Tensor, trees: dict[str, Tensor]) -> Tensor:
-    """What each tree says of each row.
+def leaf_values(x: Tensor, route: Tensor, threshold: Tensor, value: Tensor, root: Tensor, depth: int) -> Tensor:
+    """What each tree says of each row; the arrays are those of `Trees`.
 
     Args:
         x: Float32 [rows, columns]; NaN is unknown.
-        trees: The arrays of `Trees` as tensors; `depth` as an int64 [1].
+        route: Int32 [nodes, 3].
+        threshold: Float32 [nodes].
+        value: Float32 [nodes].
+        root: Int64 [trees].
+        depth: How many steps to take.
 
     Returns:
         [rows, trees].
     """
-    count, nodes = trees["feature"].shape
-    flat = {name: trees[name].reshape(-1) for name in Trees._fields if name != "depth"}
-    first = torch.arange(count, device=x.device) * nodes  # [trees]
-    at = x.new_zeros(x.shape[0], count, dtype=torch.int64)
-    for _ in range(trees["levels"].shape[0]):
-        node = at + first  # [rows, trees]
-        value = x.gather(1, flat["feature"][node])
-        left = (value <= flat["threshold"][node]) | (value.isnan() & flat["unknown_left"][node])
-        at = torch.where(left, flat["left"][node], flat["right"][node])
-    return flat["value"][at + first]
+    # Flat arrays and `index_select`, which is one operation of the exported graph: everything else becomes ten.
+    column, left, unknown_right = route.long().unbind(1)
+    rows, width = x.shape
+    at = root.repeat(rows)  # [rows * trees]
+    start = (torch.arange(rows, device=x.device) * width).repeat_interleave(root.shape[0])
+    flat = x.reshape(-1)
+    for _ in range(depth):
+        found = flat.index_select(0, start + column.index_select(0, at))
+        above = (found > threshold.index_select(0, at)).long()
+        at = left.index_select(0, at) + torch.where(found.isnan(), unknown_right.index_select(0, at), above)
+    return value.index_select(0, at).reshape(rows, root.shape[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Lightgbm(Learner):
         if labels:
             outputs = [at for at, forest in enumerate(forests) for _ in forest["tree_info"]]
         else:
-            outputs = [at % self._scores for at in range(len(trees.value))]
+            outputs = [at % self._scores for at in range(len(trees.root))]
         adds = torch.zeros(len(outputs), self.target.size)
         adds[torch.arange(len(outputs)), torch.tensor(outputs) + self._offset] = 1.0
         arrays = {name: torch.from_numpy(array) for name, array in trees._asdict().items() if name != "depth"}
@@ -122,11 +123,37 @@ class Lightgbm(Learner):
         )  # fmt: skip
         return booster, max(booster.best_iteration, 1)
 
+    @classmethod
+    def merged(cls, learners: Sequence[Lightgbm]) -> Lightgbm:
+        """All trees in one forest, each with its share."""
+        first = learners[0]
+        out = cls(first.config, first.widths, first.target)
+        nodes = [0, *itertools.accumulate(len(own.threshold) for own in learners)]
+        depth = max(len(own.levels) for own in learners)
+        shift = torch.tensor([0, 1, 0], dtype=first.route.dtype)
+        out.remember(
+            route=torch.cat([own.route + start * shift for own, start in zip(learners, nodes, strict=False)]),
+            threshold=torch.cat([own.threshold for own in learners]),
+            value=torch.cat([own.value for own in learners]),
+            root=torch.cat([own.root + start for own, start in zip(learners, nodes, strict=False)]),
+            adds=torch.cat([own.adds for own in learners]) / len(learners),
+            levels=torch.zeros(depth, dtype=torch.bool),
+        )
+        return out
+
+    def look_at(self, columns: Sequence[int]) -> None:
+        """Renumbers the columns that the trees read: column i becomes columns[i]."""
+        route = self.route.clone()
+        route[:, 0] = torch.tensor(columns, dtype=route.dtype)[route[:, 0].long()]
+        self.remember(route=route)
+
     def forward(self, features: Tensor) -> Tensor:
         """Features [batch, width] → logits, or the number, [batch, size]."""
         from automm_learners._trees import leaf_values
 
-        return leaf_values(features, dict(self.named_buffers())) @ self.adds
+        depth = self.levels.shape[0]
+        values: Tensor = leaf_values(features, self.route, self.threshold, self.value, self.root, depth)
+        return values @ self.adds
 
 
 def _column(rows: Rows, label: int | None) -> Rows:

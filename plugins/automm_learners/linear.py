@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,10 +42,10 @@ class Linear(Learner):
             {"strength": the chosen one}.
         """
         mean, scale = _statistics(train.features)
-        self.remember(mean=torch.from_numpy(mean), scale=torch.from_numpy(scale))
+        self.remember(mean=torch.from_numpy(mean)[None], scale=torch.from_numpy(scale)[None])
         share = self._shares(scale)
         x, models = self._standardised(train.features) * share, self._models()
-        if valid is None:
+        if valid is None or "strength" in settled:
             strength = settled.get("strength", 1.0)
             self._keep(*self._solve(models, x, train, strength), share)
             return {"strength": strength}
@@ -73,15 +73,16 @@ class Linear(Learner):
         return np.concatenate(shares)
 
     def _keep(self, weight: np.ndarray, bias: np.ndarray, share: np.ndarray) -> None:
-        self.remember(weight=torch.from_numpy(weight * share).float(), bias=torch.from_numpy(bias).float())
+        self.remember(weight=torch.from_numpy(weight * share).float()[None], bias=torch.from_numpy(bias).float()[None])
 
     def _standardised(self, features: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            found: np.ndarray = self._scaled(torch.from_numpy(features)).numpy()
+            found: np.ndarray = self._scaled(torch.from_numpy(features))[0].numpy()
             return found
 
     def _scaled(self, features: Tensor) -> Tensor:
-        scaled = (features - self.mean) * self.scale
+        """[batch, width] → [models, batch, width]."""
+        scaled = (features - self.mean[:, None]) * self.scale[:, None]
         return torch.where(scaled.isnan(), torch.zeros_like(scaled), scaled).clamp(-REACH, REACH)
 
     def _models(self) -> list[Any]:
@@ -142,7 +143,21 @@ class Linear(Learner):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [batch, width] → logits, or the number, [batch, size]."""
-        return self._scaled(features) @ self.weight.T + self.bias
+        return self.each(features).mean(0)
+
+    def each(self, features: Tensor) -> Tensor:
+        """What every merged model says of features [batch, width]: [models, batch, size]."""
+        return self._scaled(features) @ self.weight.transpose(1, 2) + self.bias[:, None]
+
+    @classmethod
+    def merged(cls, learners: Sequence[Linear]) -> Linear:
+        """All models side by side in the same tensors."""
+        first = learners[0]
+        out = cls(first.config, first.widths, first.target)
+        out.remember(
+            **{name: torch.cat([own.get_buffer(name) for own in learners]) for name, _ in first.named_buffers()}
+        )
+        return out
 
 
 def _statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

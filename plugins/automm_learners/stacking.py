@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +91,29 @@ class Stacking(Learner):
         )
         return {"linear": told, "trees": trees}
 
+    @classmethod
+    def merged(cls, learners: Sequence[Stacking]) -> Stacking:
+        """The linear models of each input side by side, and all trees in one forest that reads them."""
+        first, count = learners[0], len(learners)
+        out = cls(first.config, first.widths, first.target)
+        columns: list[list[int]] = [[] for _ in learners]  # of each learner's trees: where they lie now
+        width = 0
+        for slug, own in first.trees.widths.items():
+            wide = slug in first.linear
+            for number, seen in enumerate(columns):
+                start = width + number * own if wide else width
+                seen += range(start, start + own)
+            width += own * count if wide else own
+            if wide:
+                out.linear[slug] = Linear.merged([learner.linear[slug] for learner in learners])
+        forests = []
+        for learner, seen in zip(learners, columns, strict=True):
+            forest = Lightgbm.merged([learner.trees])
+            forest.look_at(seen)
+            forests.append(forest)
+        out.trees = Lightgbm.merged(forests)
+        return out
+
     def _parts(self, rows: Rows) -> dict[str, Rows]:
         """The rows with the columns of one input each."""
         found, start = {}, 0
@@ -101,20 +124,20 @@ class Stacking(Learner):
 
     def _outputs(self, model: Linear, features: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            scores: np.ndarray = self._score(model(torch.from_numpy(features))).numpy()
+            scores: np.ndarray = self._score(model.each(torch.from_numpy(features))).numpy()
         return scores
 
     def _score(self, output: Tensor) -> Tensor:
-        """Output [batch, size] → what the trees see, [batch, said]."""
+        """Outputs [models, batch, size] → what the trees see, [batch, models * said]."""
         if self.target.kind == "class":
-            return (output.softmax(1) if self._said > 1 else output[:, 1:] - output[:, :1]).float()
-        return output
+            output = output.softmax(2) if self._said > 1 else output[:, :, 1:] - output[:, :, :1]
+        return output.transpose(0, 1).flatten(1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [batch, width] → logits, or the number, [batch, size]."""
         pieces = features.split(list(self.widths.values()), 1)
         seen = [
-            self._score(self.linear[slug](piece)) if slug in self.linear else piece
+            self._score(self.linear[slug].each(piece)) if slug in self.linear else piece
             for slug, piece in zip(self.widths, pieces, strict=True)
         ]
         trees: Tensor = self.trees(torch.cat(seen, 1))

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ class Bytes(Processor):
     """The bytes of a file."""
 
     op, media = "fake.bytes", True
-    loads: list[str] = []
+    loads: ClassVar[list[str]] = []
 
     def specs(self):
         return {"values": ArraySpec("uint8", ("time",))}

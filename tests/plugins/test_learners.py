@@ -8,6 +8,7 @@ import torch
 from automm_learners._trees import read_trees
 from automm_learners.lightgbm import MANY, Lightgbm
 from automm_learners.linear import Linear
+from automm_learners.stacking import Stacking
 
 from automm.api import Rows, TargetInfo
 
@@ -80,7 +81,7 @@ def test_values_at_a_threshold_and_unknown_ones_go_the_way_they_went_in_training
     target = (features[:, 0] > 0.15).astype(np.float32) + 2 * (features[:, 1] > 0.25)
     module = Lightgbm(Lightgbm.Config(trees=20, min_rows=3), {"a": 2}, TargetInfo("number", 1, rows=ROWS))
     module.fit(Rows(features, target, np.ones(ROWS, np.float32)), None, {"rounds": [20]}, never)
-    threshold = np.float32(np.unique(module.threshold.numpy()[module.threshold.numpy() > 0])[0])
+    threshold = np.float32(np.unique(module.threshold.numpy()[np.isfinite(module.threshold.numpy())])[0])
     odd = np.array([[threshold, 0.2], [np.nextafter(threshold, np.float32(1)), 0.2], [np.nan, 0.3], [0.1, np.nan]])
     odd = odd.astype(np.float32)
     np.testing.assert_allclose(output(module, odd)[:, 0], made[0].predict(odd), atol=1e-5)
@@ -89,7 +90,7 @@ def test_values_at_a_threshold_and_unknown_ones_go_the_way_they_went_in_training
 def test_a_single_leaf_is_a_tree():
     trees = read_trees({"tree_info": [{"tree_structure": {"leaf_value": 0.5}}]})
     assert trees.depth == 0
-    assert trees.value.tolist() == [[0.5]]
+    assert trees.value.tolist() == [0.5]
 
 
 def test_boosting_stops_early_and_when_told():
@@ -168,3 +169,71 @@ def test_labels_that_no_row_has_are_predicted_never():
         module = cls(cls.Config(), {"a": 8}, info)
         module.fit(rows, rows, {}, never)
         assert (output(module, rows.features)[:, 1] < -2).all()
+
+
+@pytest.mark.parametrize("cls", [Linear, Lightgbm, Stacking])
+@pytest.mark.parametrize(("kind", "size"), [("class", 2), ("class", 4), ("labels", 3), ("number", 1)])
+def test_merged_learners_give_the_mean(monkeypatch, cls, kind, size):
+    monkeypatch.setattr("automm_learners.stacking.WIDE", 4)
+    rows, info = problem(kind, size)
+    learners = []
+    for fold in range(3):
+        config = cls.Config(**({} if cls is Linear else {"trees": 5 + fold, "min_rows": 5 + 10 * fold}))
+        learners.append(cls(config, {"a": 5, "b": 3}, info))
+        learners[-1].fit(rows.take(np.arange(ROWS) % 3 != fold), rows.take(np.arange(ROWS) % 3 == fold), {}, never)
+    merged = cls.merged(learners)
+    expected = np.mean([output(learner, rows.features) for learner in learners], 0)
+    np.testing.assert_allclose(output(merged, rows.features), expected, atol=1e-5)
+    again = cls(cls.Config(), {"a": 5, "b": 3}, info)
+    again.load_state_dict(merged.state_dict())
+    assert np.array_equal(output(again, rows.features), output(merged, rows.features))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("class", 2), ("class", 4), ("labels", 3), ("number", 1)])
+def test_stacking_reads_wide_inputs_without_drowning_the_table(kind, size):
+    """A column of the table and a direction in 400 of a picture tell the target; each alone half of it."""
+    rows, info = problem(kind, size, width=6)
+    random = np.random.default_rng(1)
+    hidden = random.normal(size=ROWS).astype(np.float32)
+    wide = random.normal(size=(ROWS, 400)).astype(np.float32)
+    wide[:, :20] += hidden[:, None]
+    if kind == "number":
+        target = rows.target + 2 * hidden
+    else:
+        target = np.where(hidden > 0, size - 1, rows.target) if kind == "class" else rows.target
+        if kind == "labels":
+            target[:, 0] = hidden > 0
+    all_rows = Rows(np.concatenate([wide, rows.features], 1), target, rows.weight)
+    half = np.arange(ROWS) < 220
+    module = Stacking(Stacking.Config(), {"picture": 400, "table": 6}, info)
+    settled = module.fit(all_rows.take(half), all_rows.take(~half), {}, never)
+    assert set(settled["linear"]) == {"picture"}
+    alone = Lightgbm(Lightgbm.Config(), {"table": 6}, info)
+    alone.fit(rows._replace(target=target).take(half), rows._replace(target=target).take(~half), {}, never)
+    held = all_rows.take(~half)
+    assert loss_of(module, held) < 0.95 * loss_of(alone, rows._replace(target=target).take(~half))
+    again = Stacking(Stacking.Config(), {"picture": 400, "table": 6}, info)
+    again.load_state_dict(module.state_dict())
+    assert np.array_equal(output(again, held.features), output(module, held.features))
+
+
+def loss_of(module, rows):
+    found, target = torch.from_numpy(output(module, rows.features)), torch.from_numpy(rows.target)
+    if target.ndim == 2:
+        return float(torch.nn.functional.binary_cross_entropy_with_logits(found, target.float()))
+    if target.is_floating_point():
+        return float((found[:, 0] - target).square().mean())
+    return float(torch.nn.functional.cross_entropy(found, target.long()))
+
+
+def test_stacking_learns_from_rows_that_the_linear_model_did_not_see(monkeypatch):
+    """Were the linear model's outputs on its own rows taken, pure noise would look like knowledge."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(ROWS, 601)).astype(np.float32)
+    target = (features[:, 600] + 0.5 * random.normal(size=ROWS) > 0).astype(np.int64)
+    info = TargetInfo("class", 2, ("a", "b"), tuple(np.bincount(target).tolist()), ROWS)
+    rows = Rows(features, target, np.ones(ROWS, np.float32))
+    seen = []
+    monkeypatch.setattr(Lightgbm, "fit", lambda self, train, *_: seen.append(train.features) or {})
+    Stacking(Stacking.Config(), {"noise": 600, "table": 1}, info).fit(rows, None, {}, never)
+    assert abs(np.corrcoef(seen[0][:, 0], target)[0, 1]) < 0.3
