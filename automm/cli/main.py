@@ -29,6 +29,7 @@ COMMANDS = {
     "package": "Inspect or verify a package.",
     "export": "Write a package for Docker, Kubernetes, MLflow and others.",
     "plugins": "List plugins and components, start a new plugin, check one.",
+    "cache": "Show or clear what earlier runs computed from cells.",
     "schema": "Write the recipe's JSON schema for editors.",
 }
 """Command → one line; each lives in the module of its name, which is imported only when it runs."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from automm.core.kinds import Encoder, Task
-from automm.core.processor import Processor
-from automm.core.profile import InputInfo
 from automm.cache.entries import IN_MEMORY
 from automm.cache.place import cache_folder, writable
 from automm.cache.space import Space
+from automm.core.kinds import Encoder, Task
+from automm.core.processor import Processor
+from automm.core.profile import InputInfo
 from automm.data.arrays import ArrayStore, InputCells, cache_derived, cache_share
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
@@ -161,9 +161,7 @@ class Bench:
             lambda: self._cache_share(part, processor, item),
         )
 
-    def _shared(
-        self, key: tuple[str, str], build: Callable[[], ArrayStore], share: Callable[[], None]
-    ) -> ArrayStore:
+    def _shared(self, key: tuple[str, str], build: Callable[[], ArrayStore], share: Callable[[], None]) -> ArrayStore:
         """A store that is open already, or else made by rank 0 and opened by all.
 
         Args:
