@@ -72,7 +72,7 @@ class Batcher:
     def __init__(self, predict: Predict, options: Batching, pool: Executor, observer: Observer) -> None:
         self._predict, self._options, self._pool, self._observer = predict, options, pool, observer
         self._jobs: deque[Job] = deque()
-        self._waiting = self._running = 0
+        self._waiting = self._running = self._active = 0  # rows in the queue; runs, and the rows in them
         self._scheduled = False
         self._pace = 0.0  # seconds per row, a running mean
 
@@ -94,13 +94,12 @@ class Batcher:
         now = loop.time()
         if self._waiting and self._waiting + rows > self._options.queue:
             self._sweep(now)
-        ahead = self._waiting * self._pace / self._options.parallel
+        ahead = (self._waiting + self._active) * self._pace / self._options.parallel
+        own = rows * self._pace / self._options.parallel
         if self._waiting and self._waiting + rows > self._options.queue:
             raise busy(429, f"the queue is full ({self._waiting} rows wait); try again later", ahead)
-        if self._waiting and now + ahead > deadline:
-            raise busy(
-                429, f"the queue is {ahead:.1f} seconds long, which is past the deadline; try again later", ahead
-            )
+        if ahead and now + ahead + own > deadline:
+            raise busy(429, f"the queue is {ahead:.1f} seconds long, past the deadline; try again later", ahead)
         job = Job(table, rows, deadline, now, loop.create_future())
         self._jobs.append(job)
         self._count(rows)
@@ -125,6 +124,7 @@ class Batcher:
         self._scheduled = False
         while self._running < self._options.parallel and (pieces := self._take(loop.time())):
             self._running += 1
+            self._active += sum(piece.stop - piece.start for piece in pieces)
             queued = [loop.time() - piece.job.entered for piece in pieces]
             run = loop.run_in_executor(self._pool, self._run, pieces)
             run.add_done_callback(lambda done, pieces=pieces, queued=queued: self._done(loop, done, pieces, queued))  # type: ignore[misc]
@@ -188,10 +188,11 @@ class Batcher:
         pieces: Sequence[Piece],
         queued: Sequence[float],
     ) -> None:
+        rows = sum(piece.stop - piece.start for piece in pieces)
         self._running -= 1
+        self._active -= rows
         self._schedule(loop)
         found, seconds = done.result()
-        rows = sum(piece.stop - piece.start for piece in pieces)
         self._pace = _MEMORY * self._pace + (1 - _MEMORY) * seconds / rows if self._pace else seconds / rows
         self._observer.batch(rows, seconds, queued)
         for piece, answer in zip(pieces, found, strict=True):
