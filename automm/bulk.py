@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,5 +90,6 @@ def _bar(rows: int | None, shown: bool) -> Iterator[Callable[[int], object]]:
     if not (shown and sys.stderr.isatty()):
         yield lambda _: None
         return
-    with click.progressbar(length=rows, label="predicting", file=sys.stderr, show_pos=True, width=30) as bar:
+    made: Any = click.progressbar(length=rows, label="predicting", file=sys.stderr, show_pos=True, width=30)
+    with made as bar:
         yield bar.update

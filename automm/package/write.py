@@ -205,10 +205,7 @@ class _Writer:
                 state=self.add(f"assets/{item.slug}.json", strictjson.dumps(state, indent=None)),
                 arrays=self.add(f"assets/{item.slug}.npz", write_npz(arrays)) if arrays else None,
             ),
-            arrays={
-                name: parts.ArrayPart.model_validate(spec._asdict())
-                for name, spec in processor.specs().items()
-            },
+            arrays={name: parts.ArrayPart.model_validate(spec._asdict()) for name, spec in processor.specs().items()},
             limits=limits_of(processor),
         )
 

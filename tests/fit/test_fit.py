@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
 import automm as library
+from automm.package.schema import manifest_schema
 from fit.commands import run
 from fit.conftest import events, summary, write_recipe, write_table
 
@@ -60,6 +62,13 @@ def test_package_predicts_what_the_summary_claims(fitted):
     )
     for row in rows:
         assert float(row["probability_keep"]) + float(row["probability_return"]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_manifest_follows_its_schema(fitted):
+    manifest = json.loads((fitted[0] / "run" / "package" / "automm.json").read_text("utf-8"))
+    jsonschema.validate(manifest, manifest_schema())
+    assert manifest["limits"] == {"rows": 1024}
+    assert all("characters" in part["limits"] for part in manifest["inputs"])
 
 
 def test_evaluate_agrees_with_the_summary(fitted):
