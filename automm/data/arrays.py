@@ -218,7 +218,8 @@ def _published(home: Path, what: str) -> Iterator[Path]:
             os.rename(part, home)
         except OSError:
             if not (home / INDEX).is_file():  # else another process was faster with the same content
-                raise
+                shutil.rmtree(home, ignore_errors=True)  # what an older version left
+                os.rename(part, home)
     except OSError as problem:
         raise StorageError(f"cannot write {what} into {home.parent}: {problem}") from problem
     finally:

@@ -240,3 +240,10 @@ def test_no_folder_to_write_is_no_obstacle(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOMM_CACHE", "/proc/nowhere")
     assert place.cache_folder() == Path("/proc/nowhere")
     assert not place.writable(place.cache_folder())
+
+
+def test_a_store_of_an_older_version_is_replaced(data, tmp_path):
+    table = data(a=b"one")
+    home = build(tmp_path / "run", table, tmp_path / "cache").folder
+    (home / "index.json").rename(home / "meta.json")
+    assert contents(build(tmp_path / "run", table, tmp_path / "cache")) == ["one"]
