@@ -37,7 +37,7 @@ from automm.report.folder import storage_errors, trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Member, Run
 from automm.runtime import drift
-from automm.runtime.manifest import FILE
+from automm.runtime.manifest import FILE, RESUME
 from automm.train.bench import View
 from automm.train.learn import AGAIN, refit
 from automm.train.module import evaluate, measure
@@ -252,7 +252,7 @@ def _package(
         metrics, verified = outcome.metrics or metrics, outcome.verified or verified
     exports = _export_folders(run, path)
     latency = measure_latency(path, rows, part.table.folder)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+    size = served_bytes(path) / 1e6
     figures = {**metrics.get("test", metrics["valid"]), "latency_ms": latency, "size_mb": size}
     gates = check_gates(run.recipe.require, figures)
     summary = summary_of(
@@ -335,6 +335,12 @@ def example_batch(shown: View, positions: np.ndarray) -> dict[str, torch.Tensor]
         batch.update({f"{slug}.{name}": torch.from_numpy(array) for name, array in store.batch(at).items()})
         batch[f"{slug}.present"] = torch.from_numpy(store.present[at])
     return batch
+
+
+def served_bytes(package: Path) -> int:
+    """Size of a package without what only an update reads."""
+    resume = package / RESUME
+    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file() and not file.is_relative_to(resume))
 
 
 def measure_latency(package: Path, rows: Sequence[dict[str, Any]], folder: Path) -> float:

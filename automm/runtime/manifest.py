@@ -18,6 +18,8 @@ FILE = "automm.json"
 SIGNATURE = "model.sig"
 """The optional signature. Like the manifest itself it stands in the folder and not in the list of files."""
 FORMAT_VERSION = 1
+RESUME = "resume/"
+"""Folder of what `automm update` starts from; predicting never reads it."""
 LARGEST = 16 * 2**20
 ROW_BYTES = 2**30
 """Most bytes that the fixed sizes of one array may come to, per row."""

@@ -312,7 +312,7 @@ def _publish(state: Update, source: Path) -> Path:
         draft = Path(tempfile.mkdtemp(prefix=".package.", dir=state.folder))
         draft.chmod(0o755)
         try:
-            copy_package(source, draft)
+            copy_package(source, draft, resume=True)
             flush(draft)
             put_in_place(draft, target)
             shutil.rmtree(state.folder / "export", ignore_errors=True)
