@@ -51,6 +51,7 @@ def watched(*, importing: bool = False) -> Iterator[Watched]:
     """
     found, out = Watched(), io.StringIO()
     python, legacy, seeds = random.getstate(), np.random.get_state(), _seeds()
+    tensors = sys.modules["torch"].get_rng_state() if "torch" in seeds else None
     threads, loaded = set(threading.enumerate()), set(sys.modules)
     cpu, wall = time.process_time(), time.monotonic()
     when = " when it is imported" if importing else ""
@@ -62,6 +63,8 @@ def watched(*, importing: bool = False) -> Iterator[Watched]:
         after = _seeds()
         random.setstate(python)
         np.random.set_state(legacy)
+        if tensors is not None:
+            sys.modules["torch"].set_rng_state(tensors)
         found.printed = out.getvalue()
         if found.printed:
             first = found.printed.strip().partition("\n")[0][:60]

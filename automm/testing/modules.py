@@ -148,11 +148,10 @@ def two_ranks(make: Callable[[], nn.Module], loss: Callable[[Any, range], Tensor
 @contextlib.contextmanager
 def well_behaved(what: str) -> Iterator[None]:
     """Asserts that component code prints nothing and leaves the global random states alone."""
-    before = torch.initial_seed()
-    torch.manual_seed(UNUSUAL)
-    with watched() as seen:
-        yield
-    torch.manual_seed(before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNUSUAL)
+        with watched() as seen:
+            yield
     assert not seen.complaints, f"{what}: {'; '.join(seen.complaints)}"
 
 

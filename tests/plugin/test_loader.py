@@ -9,8 +9,12 @@ import sys
 import pytest
 from fit.commands import run
 
-from automm.errors import PluginError, UsageError
+from automm.core.profile import Context, InputInfo
+from automm.errors import PluginError, RecipeError, UsageError
+from automm.plan.candidates import Chooser
 from automm.plugin.loader import load_plugins
+from automm.recipe.parse import load_recipe
+from automm.testing import fakes
 
 GOOD = """
 from automm.api import Features, Fusion, hookimpl
@@ -178,3 +182,113 @@ def test_commands_of_plugins(install, tmp_path):
     assert (done.code, done.out) == (0, "hello\n")
     assert "warning: plugin grump (acme-grump 1.5): hook automm_commands raised OSError: no" in done.err
     assert run("hallo", cwd=tmp_path).code == 2
+
+
+RECIPE = "data: train.csv\ntarget: verdict\nsearch: {{trials: 9}}\nmodel: {{fusion: {fusion}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("fusion", "first", "others"),
+    [
+        ("[gated, 'acme:router']", ["gated", "acme:router"], False),
+        ("[{name: 'acme:router', hidden: 8}, gated]", ["acme:router", "gated"], False),
+        ("any", [], True),
+        ("[gated, any]", ["gated"], True),
+        ("['acme:router', any]", ["acme:router"], True),
+    ],
+)
+def test_installed_fusions_are_searched_over_by_name_and_by_any(install, tmp_path, fusion, first, others):
+    config = "    class Config(Fusion.Config):\n        hidden: int = 4\n        'Width.'\n\n"
+    install("acme", GOOD.format(name="Router").replace("    def __init__", config + "    def __init__"), "acme-router")
+    fakes.write(tmp_path, rows=20)
+    (tmp_path / "r.yaml").write_text(RECIPE.format(fusion=fusion))
+    plugins = load_plugins()
+    recipe = load_recipe(tmp_path / "r.yaml", plugins.registry)
+    context = Context("classification", (InputInfo("a", "text", ("a",)), InputInfo("b", "tabular", ("b",))), 20)
+    chooser = Chooser(plugins.registry, context, searching=True)
+    found = [space.name for space in chooser.fusions(recipe.model.fusion, "vector", 2)]
+    assert found[: len(first)] == first
+    assert len(found) == len(set(found))
+    if others:
+        assert len(found) > 6
+        assert len({"router", "acme:router"} & set(found)) == 1
+        assert "gated" in found
+    else:
+        assert found == first
+
+
+def test_a_typo_beside_any_is_told(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.format(fusion="[any, gatd]"))
+    with pytest.raises(RecipeError, match=r"r.yaml:4:23 model.fusion: unknown fusion 'gatd'; did you mean 'gated'\?"):
+        load_recipe(tmp_path / "r.yaml", load_plugins().registry)
+
+
+ZIP = """
+from automm.api import Exporter, hookimpl
+
+class ZipFile(Exporter):
+    'A zip.'
+
+    def export_package(self, package, folder):
+        raise AssertionError
+
+@hookimpl
+def automm_register(register):
+    register(ZipFile)
+"""
+
+
+def test_names_with_owners_where_recipes_choose_exporters_and_modalities(install, tmp_path):
+    install("acme", ZIP, "acme-zip")
+    fakes.write(tmp_path, rows=20)
+    text = "data: train.csv\ntarget: verdict\ninputs: {review: 'text:text'}\nexport: ['acme:zip_file']\n"
+    (tmp_path / "r.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "r.yaml", load_plugins().registry)
+    assert recipe.export == ("acme:zip_file",)
+    assert recipe.inputs[0].modality == "text:text"
+    (tmp_path / "r.yaml").write_text(text.replace("acme:zip", "acme:zap"))
+    with pytest.raises(RecipeError, match="unknown exporter 'acme:zap_file'"):
+        load_recipe(tmp_path / "r.yaml", load_plugins().registry)
+
+
+def test_check_command(install, tmp_path):
+    install("fine", SOURCES["fine"])
+    quick = ("--only", "registers", "--only", "documented", "--only", "strict")
+    done = run("plugins", "check", "fine_fusion", *quick, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [
+        "fusion fine_fusion, plugin fine (acme-fine 1.5)",
+        "  pass  registers",
+        "  pass  is_documented",
+        "  pass  config_is_strict",
+        "3 passed, 0 failed",
+    ]
+    failing = run("plugins", "check", "fine:fine_fusion", "--only", "its_width", "--json", cwd=tmp_path)
+    assert failing.code == 5
+    (found,) = json.loads(failing.out)
+    assert found | {"reason": ""} == {
+        "kind": "fusion", "name": "fine_fusion", "owner": "fine (acme-fine 1.5)", "check": "gives_its_width",
+        "reason": "",
+    }  # fmt: skip
+    assert found["reason"].startswith("joint tokens where vector are needed: [16, 4, 6], width 1")
+    assert run("plugins", "check", "acme-fine", *quick, cwd=tmp_path).out == done.out
+    text = run("plugins", "check", "fine", "--only", "its_width", cwd=tmp_path).out
+    assert "  FAIL  gives_its_width: joint tokens where vector are needed" in text
+    assert text.endswith("0 passed, 1 failed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("brokn",), 5, "no component or plugin 'brokn'"),
+        (("broken",), 5, "plugin broken (acme-broken 1.5) is broken: RuntimeError: it is Monday"),
+        (("gatd",), 5, "no component or plugin 'gatd'; did you mean 'gated'?"),
+        (("gated", "--kind", "loss"), 5, "no component or plugin 'gated'"),
+        (("gated", "--set", "hidden"), 2, "--set hidden: write FIELD=VALUE"),
+    ],
+)
+def test_check_command_says_what_is_wrong(install, tmp_path, arguments, code, said):
+    install("broken", SOURCES["broken"])
+    done = run("plugins", "check", *arguments, cwd=tmp_path)
+    assert done.code == code, done.out
+    assert said in done.err

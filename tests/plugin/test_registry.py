@@ -213,3 +213,82 @@ def test_configuration_of_an_encoder_has_the_fields_of_all_encoders():
 
     with pytest.raises(PluginError, match=r"encoder Bare: Config must inherit from Encoder\.Config"):
         validate(Bare)
+
+
+class Old(Fusion):
+    """A fusion whose field got another name."""
+
+    class Config(Fusion.Config):
+        """Settings."""
+
+        hidden: int = 8
+        """Width."""
+
+        @classmethod
+        def migrate(cls, old):
+            if "size" in old:
+                old["hidden"] = old.pop("size")
+            return old
+
+    def __init__(self, config, widths): ...
+
+    def forward(self, inputs): ...
+
+
+def test_stored_configurations_are_migrated():
+    assert Old.Config.stored({"size": 32}).hidden == 32
+    assert Old.Config.stored({"hidden": 16}).hidden == 16
+    stored = {"size": 4}
+    Old.Config.stored(stored)
+    assert stored == {"size": 4}  # the caller's own
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        Plain.Config.stored({"size": 32})
+
+
+def test_components_are_pinned_by_version():
+    registry = Registry()
+    registry.add(Plain, ACME)
+    registry.add(Old, OTHER)
+    resolved = {"fusion": {"name": "acme:plain", "config": {}}, "encoders": {}}
+    assert registry.pins(resolved) == {
+        "fusion acme:plain": {"plugin": "acme", "distribution": "acme-kit", "version": "1.0"}
+    }
+
+
+def test_the_culprit_is_told_by_the_traceback(tmp_path):
+    from automm.plugin.blame import culprit, told, who
+    from automm.plugin.loader import load_plugins
+
+    (tmp_path / "acme_parts.py").write_text(
+        "from automm.api import Loss, hookimpl\n\n"
+        "def helper(values):\n    return values[9]\n\n"
+        "class Sharp(Loss):\n    targets = frozenset({'class'})\n"
+        "    def forward(self, output, target):\n        return helper(output)\n\n"
+        "@hookimpl\ndef automm_register(register):\n    register(Sharp)\n"
+    )
+    cls = load_plugins(files=[tmp_path / "acme_parts.py"]).registry.get("loss", "sharp")
+    loss = cls(cls.Config(), None)
+    with pytest.raises(IndexError) as raised:
+        loss([1, 2], None)
+    name = "loss 'sharp' of plugin acme_parts (local 0)"
+    assert culprit(raised.value) == f"{name}: forward"
+    assert told(raised.value) == f"{name}: forward raised IndexError: list index out of range"
+    assert who(type(loss)) == name
+    with pytest.raises(IndexError) as outside:
+        [][0]
+    assert culprit(outside.value) is None
+    assert told(outside.value) == "IndexError: list index out of range"
+    assert told(DataError("mine")) == "mine"
+
+
+def test_renamed_names_warn_with_the_version(monkeypatch):
+    from automm import api
+    from automm.plugin.deprecation import RENAMED, Renamed
+
+    monkeypatch.setitem(RENAMED, "Feature", Renamed("Features", "1.3"))
+    said = r"automm.api.Feature is deprecated since automm 1.3 and is removed in automm 2.0: write automm.api.Features"
+    with pytest.warns(api.RemovedInAutomm2Warning, match=said) as caught:
+        assert api.Feature is api.Features
+    assert caught[0].filename == __file__
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = api.Nothing

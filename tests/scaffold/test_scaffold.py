@@ -63,24 +63,45 @@ def worker(python, plugins):
         process.stdin.close()
 
 
+def ask(worker, folder, *commands):
+    """Runs commands in the environment; every one must succeed."""
+    worker.stdin.write(json.dumps({"folder": str(folder), "run": commands}) + "\n")
+    worker.stdin.flush()
+    answers = json.loads(worker.stdout.readline())
+    for command, (code, said) in zip(commands, answers, strict=True):
+        assert code == 0, f"{command}: {said}"
+    return [said for _, said in answers]
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text("utf-8"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_scaffolded_plugin_is_installed_tested_and_fitted(kind, plugins, worker):
-    worker.stdin.write(f"{plugins[kind]}\n")
-    worker.stdin.flush()
-    answer = json.loads(worker.stdout.readline())
-    assert answer["tests"] == 0, answer["said"]
-    assert " passed" in answer["said"]
-    assert answer["fit"] == 0, answer["fitted"]
-    summary = json.loads((plugins[kind] / "run" / "summary.json").read_text("utf-8"))
-    assert summary["status"] == "ok"
-    provenance = plugins[kind] / "run" / "package" / "provenance"
-    used = f"acme:my_{kind}"
+    folder = plugins[kind]
+    fit = ["automm", "fit", "recipe.yaml", "--out", "run", "--quiet"]
+    tested, *_ = ask(worker, folder, ["pytest"], ["make_data"], fit)
+    assert " passed" in tested
+    found = summary(folder / "run")
+    assert found["status"] == "ok"
     if kind in ("exporter", "compressor"):
-        assert used in json.dumps(summary)
+        assert f"acme:my_{kind}" in json.dumps(found)
     else:
-        pinned = json.loads((provenance / "resolved.json").read_text("utf-8"))["components"]
+        resolved = json.loads((folder / "run" / "package" / "provenance" / "resolved.json").read_text("utf-8"))
         owner = {"plugin": "acme", "distribution": f"acme-my-{kind}", "version": "0.1.0"}
-        assert owner in pinned.values()
+        assert owner in resolved["components"].values()
+
+
+def test_installed_fusion_is_searched_beside_a_built_in_one(plugins, worker):
+    folder = plugins["fusion"]
+    recipe = (folder / "recipe.yaml").read_text("utf-8").replace("epochs: 2", "epochs: 1")
+    recipe = recipe.replace("fusion: acme:my_fusion", "fusion: [acme:my_fusion, gated]")
+    (folder / "search.yaml").write_text(f"{recipe}search: {{trials: 4, baselines: false, ensemble: false}}\n")
+    ask(worker, folder, ["make_data"], ["automm", "fit", "search.yaml", "--out", "searched", "--quiet"])
+    reports = [json.loads(path.read_text("utf-8")) for path in (folder / "searched" / "trials").glob("*/report.json")]
+    assert {report["resolved"]["fusion"]["name"] for report in reports} == {"acme:my_fusion", "gated"}
+    assert {report["state"] for report in reports} <= {"complete", "pruned", "repeated"}
 
 
 def test_every_kind_can_be_scaffolded():
