@@ -27,6 +27,8 @@ CONNECTION = {
     "tcp_user_timeout": "30000",
 }  # fmt: skip
 """Of PostgreSQL connections, unless the URL says otherwise: a host that vanished is noticed within about a minute."""
+AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.PendingRollbackError)
+"""What SQLAlchemy raises when a connection is lost; the last where Optuna goes on in the same transaction."""
 METHODS = (
     "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name",
     "get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs",
@@ -133,6 +135,8 @@ class PatientStorage(RDBStorage):
                     raise
                 return True  # the attempt whose answer was lost had ended the trial
             except (StorageInternalError, sqlalchemy.exc.DBAPIError) as problem:
+                if isinstance(problem, StorageInternalError) and not _away(problem):
+                    raise StorageError(f"search.storage: {self._where}: {_reason(problem)}") from problem
                 if not _away(problem):
                     raise
                 reason = _reason(problem)
@@ -167,7 +171,7 @@ for _name in METHODS:
 def _away(problem: BaseException | None) -> bool:
     """Whether an error says that the database is away, or too busy."""
     while problem is not None:
-        if isinstance(problem, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+        if isinstance(problem, AWAY):
             return True
         if isinstance(problem, sqlalchemy.exc.DBAPIError) and problem.connection_invalidated:
             return True

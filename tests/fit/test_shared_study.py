@@ -21,10 +21,11 @@ search: {{trials: 6, storage: "{url}", baselines: false, ensemble: false}}
 
 
 def start(recipe, out):
-    return subprocess.Popen(
-        [sys.executable, "-m", "automm", "fit", str(recipe), "--out", out],
-        cwd=recipe.parent, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    with (recipe.parent / f"{out}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "automm", "fit", str(recipe), "--out", out],
+            cwd=recipe.parent, env=ENVIRONMENT, stdout=log, stderr=log,
+        )  # fmt: skip
 
 
 def test_two_jobs_share_the_trials_of_a_database_that_goes_away_and_comes_back(tmp_path):
@@ -42,7 +43,9 @@ def test_two_jobs_share_the_trials_of_a_database_that_goes_away_and_comes_back(t
         server.stop()
         time.sleep(1)
         server.start()
-        output = {out: job.communicate(timeout=280)[0] for out, job in jobs.items()}
+        for job in jobs.values():
+            job.wait(timeout=1000)
+    output = {out: (tmp_path / f"{out}.log").read_text() for out in jobs}
     assert [job.returncode for job in jobs.values()] == [0, 0], output
     trained = [event for out in jobs for event in events(tmp_path / out, "trial")]
     names = [event["name"] for event in trained]

@@ -144,7 +144,7 @@ def test_two_nodes_of_which_one_loses_its_process(tmp_path, cluster):
         time.sleep(0.02)
     killed = worker_of_rank(1, cluster["SLURM_JOB_ID"])
     os.kill(killed, signal.SIGKILL)
-    output, _ = job.communicate(timeout=200)
+    output, _ = job.communicate(timeout=1000)
     assert job.returncode == 0, output
     found = summary(out)
     assert found["status"] == "ok"

@@ -177,6 +177,23 @@ def test_database_that_comes_back_is_waited_for(open_study, server, tmp_path):
     assert PASSWORD not in " ".join(said)
 
 
+def test_connection_that_is_lost_in_the_midst_of_a_query_is_made_anew(open_study, server, tmp_path):
+    said: list[str] = []
+    study = open_study("a", server.url, "midst", said.append)
+    name, _ = finish(study, tmp_path / "a")
+
+    def restart():
+        server.stop()
+        time.sleep(0.2)
+        server.start()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    while restarting.is_alive():
+        assert study.names() == [name]
+    assert len(said) == 2
+
+
 def test_database_that_stays_away_ends_the_job_and_loses_nothing(open_study, server, tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PATIENCE", 1.0)
     study = open_study("a", server.url, "gone")
