@@ -36,7 +36,7 @@ def run_in(python: Path, *arguments: object, folder: Path, check: bool = True) -
     """Runs an environment's Python in a folder."""
     done = subprocess.run(
         [python, *map(str, arguments)],
-        cwd=folder, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=250, check=False,
+        cwd=folder, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done
@@ -53,10 +53,25 @@ def stand_in(folder: Path) -> Path:
     So `python3 -m venv` and `pip install` work as a page writes them, without a network and in no time.
     """
     folder.mkdir()
-    script = folder / "python3"
-    script.write_text(f"#!{sys.executable}\n" + STAND_IN.format(here=str(Path(__file__).parents[1])), "utf-8")
-    script.chmod(0o755)
+    _write_script(folder / "python3", sys.executable)
     return folder
+
+
+def make_stand_in(folder: Path) -> None:
+    """Makes an environment with the commands that a page uses; its `python3` makes further ones."""
+    python = make_environment(folder)
+    (folder / "bin" / "python3").unlink()
+    _write_script(folder / "bin" / "python3", str(python))
+    for name in ("automm", "pip", "pytest"):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec "{python}" -m {name} "$@"\n', "utf-8")
+        command.chmod(0o755)
+
+
+def _write_script(path: Path, python: str) -> None:
+    here = str(Path(__file__).parents[1])
+    path.write_text(f"#!{sys.executable}\n{STAND_IN.format(here=here, python=python)}", "utf-8")
+    path.chmod(0o755)
 
 
 STAND_IN = """
@@ -64,13 +79,8 @@ import os, sys
 if sys.argv[1:3] == ["-m", "venv"]:
     sys.path.insert(0, {here!r})
     from pathlib import Path
-    from docs.environment import make_environment
-    folder = Path(sys.argv[3]).absolute()
-    make_environment(folder)
-    for name in ("automm", "pip", "pytest"):
-        command = folder / "bin" / name
-        command.write_text(f'#!/bin/sh\\nexec "{{folder}}/bin/python" -m {{name}} "$@"\\n')
-        command.chmod(0o755)
+    from docs.environment import make_stand_in
+    make_stand_in(Path(sys.argv[3]).absolute())
 else:
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """

@@ -24,7 +24,8 @@ from automm.core.kinds import KINDS
 from automm.core.processor import Processor
 from automm.plugin.loader import load_plugins
 from automm.plugin.registry import validate
-from automm.testing import parametrize
+from automm.testing import fakes, parametrize
+from automm.testing.fixtures import Project
 from docs.environment import SETTINGS, stand_in
 from docs.pages import ROOT, blocks
 
@@ -92,6 +93,7 @@ def tutorial_blocks():
         yield match[1], name[1] if name else "", match[2]
 
 
+@pytest.mark.timeout(900)  # many processes: a busy machine takes its time
 def test_tutorial(tmp_path):
     """Every block in order: files are written, commands run, and what they are said to print is printed."""
     path = f"{stand_in(tmp_path / 'bin')}:{os.environ['PATH']}"
@@ -144,9 +146,14 @@ def test_what_is_made_from_the_code_is_fresh():
     assert diagram["PICTURE"].read_text("utf-8") == diagram["picture"](), "run python docs/plugins/diagram.py"
 
 
-def python_blocks(page):
+def page(name):
+    """The text of a page for authors."""
+    return (PAGES / name).read_text("utf-8")
+
+
+def python_blocks(name):
     """The Python blocks of a page."""
-    return re.findall(r"^```python\n(.*?)^```$", (PAGES / page).read_text("utf-8"), re.S | re.M)
+    return re.findall(r"^```python\n(.*?)^```$", page(name), re.S | re.M)
 
 
 def test_page_on_testing(tmp_path, monkeypatch, capsys):
@@ -155,11 +162,16 @@ def test_page_on_testing(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     load(tmp_path / "list_checks.py")
     assert "pass missing_tokens_do_not_matter" in capsys.readouterr().out
+    assert load(tmp_path / "conftest.py")["pytest_plugins"] == [Project.__module__]
+    (tmp_path / "project").mkdir()
+    load(tmp_path / "test_run.py")["test_run"](Project(tmp_path / "project"))
+    words = set(re.findall(r"`(\w+)`", re.search(r"`automm.testing.fakes` writes.*?\.\n", page("testing.md"), re.S)[0]))
+    assert words == set(fakes.KINDS)
     parameters = set(inspect.signature(parametrize).parameters)
-    for argument in re.findall(r"^\| `(\w+)=", (PAGES / "testing.md").read_text("utf-8"), re.M):
+    for argument in re.findall(r"^\| `(\w+)=", page("testing.md"), re.M):
         assert argument in parameters
     options = {flag for option in find_command("plugins", "check").params for flag in option.opts}
-    assert set(re.findall(r"`?(--[a-z]+)", (PAGES / "testing.md").read_text("utf-8"))) <= options
+    assert set(re.findall(r"`?(--[a-z]+)", page("testing.md"))) <= options
 
 
 def find_command(*words):
@@ -176,13 +188,13 @@ def test_page_on_distributing(tmp_path):
     exec(code, scope)
     with pytest.raises(api.MissingExtraError, match="pyshp"):
         scope["reader"]()
-    page = (PAGES / "distributing.md").read_text("utf-8")
-    (command,) = re.findall(r"^automm (plugins new .*)$", page, re.M)
+    text = page("distributing.md")
+    (command,) = re.findall(r"^automm (plugins new .*)$", text, re.M)
     assert CliRunner().invoke(cli, [*command.split(), "-o", str(tmp_path / "made")]).exit_code == 0
     assert tomllib.loads((tmp_path / "made" / "pyproject.toml").read_text("utf-8"))["project"]["license"] == "MIT"
     for kind in KINDS:
-        assert kind in page
-    points, pytest_settings = (tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```$", page, re.S | re.M))
+        assert kind in text
+    points, pytest_settings = (tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```$", text, re.S | re.M))
     real = tomllib.loads((ROOT / "docs/examples/automm-tracks/pyproject.toml").read_text("utf-8"))
     assert points["project"]["entry-points"] == real["project"]["entry-points"]
     assert pytest_settings["tool"]["pytest"]["ini_options"] == {"filterwarnings": ["error"]}
@@ -206,8 +218,7 @@ def test_example_of_the_reference_runs(name):
 
 
 def test_reference_names_what_is_in_the_interface():
-    page = (PAGES / "reference.md").read_text("utf-8")
-    headings = set(re.findall(r"^### (\w+)$", page, re.M))
+    headings = set(re.findall(r"^### (\w+)$", page("reference.md"), re.M))
     made = load(PAGES / "reference.py")
     assert headings == set(api.__all__) | set(made["hooks"]())
 

@@ -13,6 +13,8 @@ import pytest
 from docs.environment import install, make_environment, run_in
 from docs.pages import ROOT
 
+pytestmark = pytest.mark.timeout(900)  # many processes: a busy machine takes its time
+
 EXAMPLES = ROOT / "docs" / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/pyproject.toml"))
 FLOOR = {"automm-tracks": 0.95, "automm-robust-loss": 0.85}
@@ -47,15 +49,6 @@ def fitted(request, installed):
 
 def test_there_is_an_encoder_and_a_loss():
     assert set(NAMES) == set(FLOOR)
-
-
-def test_components_are_listed_with_their_distribution(installed):
-    python, folder = installed
-    said = run_in(python, "-m", "automm", "plugins", "list", folder=folder).stdout
-    rows = [line.split()[:4] for line in said.splitlines()]
-    assert ["encoder", "track_network", "tracks", "automm-tracks"] in rows
-    assert ["processor", "tracks.steps", "tracks", "automm-tracks"] in rows
-    assert ["loss", "generalized_cross_entropy", "robust_loss", "automm-robust-loss"] in rows
 
 
 def test_schema_offers_them_with_words_and_ranges(installed):
