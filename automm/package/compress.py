@@ -79,11 +79,15 @@ def compress(
     """
     work = _Compression(run, package, content, module, members, own, students)
     try:
-        return work.outcome(side, rows, metrics)
+        outcome = work.outcome(side, rows, metrics)
     except Exception as problem:  # a loss of the finished package would be out of proportion
         said = str(problem) if isinstance(problem, AutommError) else f"{type(problem).__name__}: {problem}"
         run.warn(f"compression failed, the package holds the full model: {said}")
-        return Outcome(work.table([], None))
+        outcome = Outcome(work.table([], None))
+    for variant in outcome.table["variants"]:
+        run.event("variant", **variant)
+    run.event("compressed", adopted=outcome.table["adopted"], seconds=outcome.table["seconds"])
+    return outcome
 
 
 class _Compression:
@@ -122,9 +126,6 @@ class _Compression:
         table = self.table(variants, chosen)
         if chosen is None:  # the package tells what was tried
             write_package(self.package, replace(self.content, exporter=_Ready(self.graph), compression=table))
-        for variant in variants:
-            self.run.event("variant", **variant.json())
-        self.run.event("compressed", adopted=table["adopted"], seconds=table["seconds"])
         return outcome._replace(table=table)
 
     def table(self, variants: Sequence[Variant], chosen: Variant | None) -> dict[str, Any]:
@@ -154,6 +155,8 @@ class _Compression:
                     raise AutommError(f"it answers {sorted(variant.answers)}, the model {sorted(full.answers)}")
                 tensors = {name: torch.from_numpy(array) for name, array in variant.answers.items()}
                 found = measure(self.content.task, tensors, torch.from_numpy(target[common]))
+                if found[self.run.plan.metric] is None:
+                    raise AutommError(f"{self.run.plan.metric} of its answers is not defined")
                 variant.value, variant.size_mb = found[self.run.plan.metric], len(variant.made.graph) / 1e6
                 if paired is None:
                     metric = self.content.task.metrics()[self.run.plan.metric]
@@ -162,6 +165,8 @@ class _Compression:
                 else:
                     variant.loss, variant.state = paired.loss(variant.answers), "measured"
             except (AutommError, ValueError) as problem:
+                if variant is full:
+                    raise
                 variant.made, variant.reason = None, str(problem)
         measured = [variant for variant in variants if variant.made is not None]
         timed = speeds([

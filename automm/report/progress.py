@@ -33,7 +33,7 @@ def _decision(e: dict[str, Any]) -> str:
 
 
 def _variant(e: dict[str, Any]) -> str:
-    if not e["latency_ms"]:
+    if not e["latency_ms"] or e["value"] is None:
         return f"variant {e['name']} {e['state']}: {e['reason']}"
     speed, size = e["latency_ms"]["one_thread"]["p50"], e["size_mb"]
     figures = f"{e['value']:.4f}, {speed:.2f} ms ({e['speedup']:.1f} times as fast), {size:.2f} MB"

@@ -58,6 +58,22 @@ def depthwise(module: nn.Module) -> bool:
     return isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
 
+def _plain(module: nn.Module) -> bool:
+    """Whether a layer is one matrix of weights: neither grouped nor computed from other parameters."""
+    return getattr(module, "groups", 1) == 1 and "weight" in module._parameters
+
+
+def probe(batches: Sequence[Batch]) -> Batch:
+    """Two rows with every input, or as many as it takes to have each of them once: what is missing shows nothing."""
+    for batch in batches:
+        present = [tensor for name, tensor in batch.items() if name.endswith(".present")]
+        whole = torch.stack(present).all(0).nonzero()[:2, 0] if present else torch.arange(2)
+        if len(whole) == 2:
+            return {name: tensor[whole] for name, tensor in batch.items()}
+    rows = sorted({0, 1, *(int(tensor.int().argmax()) for tensor in present)})
+    return {name: tensor[rows] for name, tensor in batch.items()}
+
+
 def sizes(module: nn.Module) -> tuple[int, int]:
     """Units that a layer reads and makes."""
     if isinstance(module, nn.Linear):
@@ -75,7 +91,7 @@ def find_groups(model: nn.Module, batch: Batch) -> list[Group]:
     watch = _Watch(model, batch)
     groups: dict[tuple[int, ...], Group] = {}
     for producer in watch.called():
-        if depthwise(producer) or isinstance(producer, NORMS) or sizes(producer)[1] < FEWEST:
+        if isinstance(producer, NORMS) or not _plain(producer) or sizes(producer)[1] < FEWEST:
             continue
         found = _reach(watch, producer)
         if found is None:
@@ -115,7 +131,7 @@ def _reach(watch: _Watch, producer: nn.Module) -> tuple[list[nn.Module], list[nn
             if isinstance(module, NORMS) or depthwise(module):
                 if size == 1:
                     carrying.append(module)
-            elif getattr(module, "groups", 1) == 1:
+            elif _plain(module):
                 reading.append(module)
                 block = max(block, size)
         if not reading or (consumers and [id(m) for m in consumers] != [id(m) for m in reading]):
@@ -150,7 +166,11 @@ class _Watch:
         return found
 
     def _keeper(self, module: nn.Module) -> Any:
-        return module.register_forward_pre_hook(lambda m, given: self.inputs[m].append(given[0].detach()))
+        def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            if given:
+                self.inputs[module].append(given[0].detach())
+
+        return module.register_forward_pre_hook(keep)
 
     def changed(self, producer: nn.Module, unit: int) -> dict[nn.Module, list[int]]:
         """Layers whose input changes with a unit → the units of that input that change."""

@@ -32,10 +32,10 @@ class Prune(ModelCompressor):
 
     def shrink(self, model: nn.Module, batches: Sequence[dict[str, Tensor]]) -> None:
         """Prunes every group of layers that share hidden units."""
-        from automm_compress._coupling import find_groups, moments_of
+        from automm_compress._coupling import find_groups, moments_of, probe
         from automm_compress._slicing import kept_units, scores, take_out
 
-        few = {name: tensor[:2] for name, tensor in batches[0].items()}
+        few = probe(batches)
         groups = find_groups(model, few)
         moments = moments_of(model, batches, [module for group in groups for module in group.consumers])
         done = 0

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from automm_compress import DropLayers, LowRank, Prune  # noqa: E402
-from automm_compress._coupling import Moments, find_groups  # noqa: E402
+from automm_compress._coupling import Moments, find_groups, probe  # noqa: E402
 from automm_compress._factors import Factors  # noqa: E402
 from automm_compress._slicing import reconstruct  # noqa: E402
 from torch import nn  # noqa: E402
@@ -99,6 +99,15 @@ def test_groups_are_found_whatever_the_names(model):
         **{(f"stack.{at}.down",): ([f"stack.{at}.gate", f"stack.{at}.up"], [], 1) for at in range(3)},
         ("second",): (["first"], ["norm", "each"], 1),
     }, "residual streams, head and embeddings are not hidden units"
+
+
+def test_rows_that_show_every_input():
+    present = [[1, 0, 1, 1], [0, 1, 1, 1]]
+    batch = {f"{slug}.present": torch.tensor(rows).bool() for slug, rows in zip("ab", present, strict=True)}
+    assert probe([batch])["a.present"].tolist() == [True, True]
+    apart = {name: tensor[:2] for name, tensor in batch.items()}
+    assert probe([apart, batch])["b.present"].tolist() == [True, True]
+    assert probe([apart])["a.present"].tolist() == [True, False]
 
 
 def test_idle_units_heads_and_channels_go_without_a_trace(model):
