@@ -78,6 +78,10 @@ class GateMissedError(AutommError):
     exit_code = ExitCode.GATE_MISSED
 
 
+class TooDearError(AutommError):
+    """The time budget does not pay for what a configuration needs."""
+
+
 class PackageError(AutommError):
     """A package is damaged, incomplete, foreign or made by an unknown component."""
 

@@ -44,6 +44,8 @@ NETWORK = ""
 """Stands for the network among the learners."""
 BASELINE_SHARE = 0.3
 """Most of the time that the single-modality baselines may take."""
+CELLS_SHARE = 0.5
+"""Most of the remaining time that a trial may take to compute what it reads of the cells; later trials find it there."""
 TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
 
@@ -109,6 +111,7 @@ def _fit(
             _baselines(run)
         _check_bad_rows(run)
         winner = ranks.first(lambda: choose(run))
+        run.bench.seconds = None  # what the winner reads is computed, whatever it takes
         return deliver(run, [Member(*member) for member in winner.pop("members")], winner)
 
 
@@ -293,6 +296,8 @@ def train(
     run: Run, name: str, resolved: dict[str, Any], study: Pruner | None, deadline: float | None
 ) -> dict[str, Any]:
     """Trains one configuration and keeps its report; a study may prune it."""
+    if run.train_deadline is not None:
+        run.bench.seconds = CELLS_SHARE * max(run.train_deadline - time.monotonic(), 0.0)
     from automm.train.callbacks import no_callbacks
     from automm.train.run import run_trial
 

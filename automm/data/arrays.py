@@ -33,7 +33,7 @@ MEDIA_CHUNK = 64
 
 OnBad = Callable[[int, str, str], None]
 Progress = Callable[[int, int], None]
-Compute = Callable[[np.ndarray], Mapping[str, Sequence[np.ndarray]]]
+Compute = Callable[[np.ndarray, Progress], Mapping[str, Sequence[np.ndarray]]]
 Share = tuple[int, int]
 """A rank's number and the number of ranks."""
 
@@ -167,32 +167,42 @@ class ArrayStore:
         return _opened(cls, home)
 
     @classmethod
-    def derive(cls, home: Path, source: ArrayStore, space: Space, compute: Compute) -> ArrayStore:
+    def derive(
+        cls, home: Path, source: ArrayStore, space: Space, compute: Compute, progress: Progress | None = None
+    ) -> ArrayStore:
         """Stores what is computed from another store's rows.
 
         Args:
             home: The folder of the new store; its name says everything that the values depend on.
             source: The other store.
             space: Where computed values are kept, by what the source holds.
-            compute: Positions in `source` → array name → one entry per position.
+            compute: Positions in `source` → array name → one entry per position; to be told how far it is.
+            progress: Told now and then how many of how many rows are done.
 
         Raises:
             StorageError: If the disk is full or not writable.
         """
         at = np.searchsorted(np.unique(source._at), source._at)
         with _published(home, "features") as part:
-            gathered = cache_derived(source, source.firsts, space, compute)
+            gathered = cache_derived(source, source.firsts, space, compute, progress)
             _write_index(part, source.rows, source.present, source.bad, [], *_located(part, gathered, at))
         return cls(home)
 
 
-def cache_derived(source: ArrayStore, positions: np.ndarray, space: Space, compute: Compute) -> Gathered:
+def cache_derived(
+    source: ArrayStore, positions: np.ndarray, space: Space, compute: Compute, progress: Progress | None = None
+) -> Gathered:
     """Has the cache hold what is computed from some rows of a store; see `ArrayStore.derive`."""
 
     def pieces(missing: np.ndarray) -> Iterator[Piece]:
         for start in range(0, len(missing), CHUNK):
             own = positions[missing[start : start + CHUNK]]
-            yield Piece(compute(own), np.ones(len(own), bool))
+
+            def told(done: int, _: int, start: int = start) -> None:
+                if progress is not None:
+                    progress(start + done, len(missing))
+
+            yield Piece(compute(own, told), np.ones(len(own), bool))
 
     return space.gather(source.keys(positions), pieces)
 

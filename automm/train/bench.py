@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ from automm.data.arrays import ArrayStore, InputCells, cache_derived, cache_shar
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
-from automm.errors import DataError
+from automm.errors import DataError, TooDearError
 from automm.plan.model import Plan, PlannedInput
 from automm.plan.prepare import Part
 from automm.plugin.blame import blamed
@@ -34,6 +35,8 @@ from automm.train.ranks import Ranks
 if TYPE_CHECKING:
     from automm.train.extract import Extraction
 
+PATIENCE = 4.0
+"""Seconds after which it can be told how long something will take."""
 EXTRACTED = 1
 """Version of how features are extracted: another one finds nothing of an earlier one in the cache."""
 MEMORY = 4 * 2**30
@@ -79,9 +82,33 @@ class Bench:
         self.metric = plan.metric
         self._folder, self._ledger = folder, ledger
         self._cache = self._cache_folder()
+        self.seconds: float | None = None  # what one configuration may spend on computing arrays and features
         self._inputs = {item.slug: item for item in plan.inputs}
         self._processors: dict[str, Processor] = {}
         self._stores: dict[tuple[str, str], ArrayStore] = {}
+
+    def pace(self, part: str, what: str) -> Callable[[int, int], None]:
+        """What to tell of the progress of computing something of a part; it ends what cannot be done in `seconds`.
+
+        Raises:
+            TooDearError: From the returned function.
+        """
+        began = time.monotonic()
+        rows = {name: len(own.rows) for name, own in self.parts.items()}
+        # After the training rows the others are still to come.
+        times = sum(rows.values()) / max(rows[part], 1) if part == "train" else 1.0
+
+        def told(done: int, total: int) -> None:
+            spent = time.monotonic() - began
+            if self.seconds is not None and spent > PATIENCE and done:
+                needed = spent / done * total * times
+                if needed > self.seconds:
+                    raise TooDearError(
+                        f"{what}: computing all rows would take about {needed:.0f} s, the time budget leaves "
+                        f"{self.seconds:.0f} s for it; give search.time more, or leave it out"
+                    )
+
+        return told
 
     def _cache_folder(self) -> Path:
         """The cache, or a place in the run folder if not every rank sees and may write the same one."""
@@ -194,12 +221,16 @@ class Bench:
 
         def build() -> ArrayStore:
             found = ArrayStore.open(home)
-            return found or ArrayStore.derive(home, store, *self._extraction(store, slug, choice, fields))
+            if found is not None:
+                return found
+            space, extraction = self._extraction(store, slug, choice, fields)
+            return ArrayStore.derive(home, store, space, extraction, self.pace(part, choice["name"]))
 
         def share() -> None:
             if ArrayStore.open(home) is None:
                 own = store.firsts[self.ranks.rank :: self.ranks.world]
-                cache_derived(store, own, *self._extraction(store, slug, choice, fields))
+                space, extraction = self._extraction(store, slug, choice, fields)
+                cache_derived(store, own, space, extraction, self.pace(part, choice["name"]))
 
         return self._shared((part, name), build, share)
 
@@ -225,7 +256,8 @@ class Bench:
         with blamed(self.registry, type(processor), "__call__"):
             return ArrayStore.build(
                 self._folder / "arrays", processor, item.info, table, rows,
-                lambda row, column, reason: self._ledger.add(table.name, row, column, reason), cache=self._cache,
+                lambda row, column, reason: self._ledger.add(table.name, row, column, reason),
+                self.pace(part, processor.op), self._cache,
             )  # fmt: skip
 
     def _cache_share(self, part: str, processor: Processor, item: PlannedInput) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -63,16 +63,26 @@ class Extraction:
             tokens, mask = self._encoder.extract(arrays)
         return tokens.float().cpu().numpy(), mask.cpu().numpy()
 
-    def __call__(self, positions: np.ndarray) -> Mapping[str, list[np.ndarray]]:
-        """Tokens and mask of every row without padding; rows of similar length are computed together."""
+    def __call__(self, positions: np.ndarray, progress: Callable[[int, int], None]) -> Mapping[str, list[np.ndarray]]:
+        """Tokens and mask of every row without padding; rows of similar length are computed together.
+
+        Args:
+            positions: Rows of the store.
+            progress: Told after every batch how many of them are as good as done, going by their tokens.
+        """
         lengths = self._store.lengths
         order = positions if lengths is None else positions[np.argsort(lengths[positions], kind="stable")]
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        weight = np.ones(len(order)) if lengths is None else lengths[order].astype(float)
+        share = np.cumsum(weight) / weight.sum()
+        done = 0
         for batch in _batches(order, None if lengths is None else lengths[order]):
             tokens, mask = self._extract(batch)
             for at, row_tokens, row_mask in zip(batch.tolist(), tokens, mask, strict=True):
                 real = int(np.flatnonzero(row_mask).max(initial=0)) + 1
                 found[at] = row_tokens[:real].astype(np.float16), row_mask[:real]
+            done += len(batch)
+            progress(int(share[done - 1] * len(order)), len(order))
         rows = [found[at] for at in positions.tolist()]
         return {TOKENS: [tokens for tokens, _ in rows], MASK: [mask for _, mask in rows]}
 

@@ -349,7 +349,7 @@ def test_a_file_that_many_rows_name_is_read_once(tmp_path):
     assert store.firsts.tolist() == [0, 1, 2, 3]
     doubled = ArrayStore.derive(
         tmp_path / "derived", store, Space(tmp_path / "kept", "doubled", store.specs, "doubled"),
-        lambda at: {"size": 2 * store.batch(at)["size"]},
+        lambda at, told: {"size": 2 * store.batch(at)["size"]},
     )  # fmt: skip
     assert doubled.batch(np.array([4, 2, 6]))["size"].tolist() == [10, 6, 0]
     assert doubled.present.tolist() == store.present.tolist()

@@ -31,7 +31,7 @@ def make_bench(tmp_path):
     """Makes the bench of a recipe over the rows, and its default configuration."""
     from automm.search.space import first_trials
 
-    def make(more="", metric="roc_auc", rare=0.5):
+    def make(more="", metric="roc_auc", rare=0.5, work="work"):
         write_rows(tmp_path, rare=rare)
         path = tmp_path / "toy.yaml"
         path.write_text(f"data: train.csv\ntarget: label\nmetric: {metric}\n{more}", "utf-8")
@@ -39,7 +39,7 @@ def make_bench(tmp_path):
         ledger, ranks = Ledger(), Ranks()
         prepared = prepare(recipe, plugins.registry, tmp_path / "tables", ledger)
         plan = build_plan(recipe, plugins.registry, prepared)
-        bench = Bench(plugins.registry, plan, prepared.parts, prepared.task, tmp_path / "work", ledger, ranks)
+        bench = Bench(plugins.registry, plan, prepared.parts, prepared.task, tmp_path / work, ledger, ranks)
         trials = [resolved for resolved, _ in first_trials(plan, plugins.registry)]
         return bench, trials
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from automm.data.arrays import ArrayStore
@@ -66,7 +67,8 @@ train: {epochs: 3, batch_size: 32}
 """
 
 
-def test_stored_features_leave_a_trial_as_it_is(make_bench, tmp_path):
+def test_stored_features_leave_a_trial_as_it_is(make_bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOMM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "frozen.py").write_text(PLUGIN, "utf-8")
     bench, (resolved,) = make_bench(RECIPE)
     calls = bench.registry.get("encoder", "frozen").extract.__globals__["CALLS"]
@@ -76,6 +78,10 @@ def test_stored_features_leave_a_trial_as_it_is(make_bench, tmp_path):
     assert rows <= sum(calls) <= rows + 2  # one more per part tells the width
     second, _ = run_trial("1", resolved, bench, tmp_path / "1")
     assert sum(calls) <= rows + 2  # nothing is computed again
+    elsewhere, (resolved,) = make_bench(RECIPE, work="another")
+    third, _ = run_trial("0", resolved, elsewhere, tmp_path / "another" / "0")
+    assert third.value == first.value
+    assert sum(calls) <= rows + 6  # nor in another run
     assert [{**epoch, "seconds": 0} for epoch in second.history] == [{**epoch, "seconds": 0} for epoch in first.history]
 
 
@@ -93,3 +99,24 @@ def test_stored_features_are_those_of_the_encoder(make_bench, tmp_path):
         expected = encoder.extract({name: torch.from_numpy(array) for name, array in raw.items()})
     np.testing.assert_allclose(found[TOKENS], expected.tokens.numpy(), rtol=2e-3, atol=2e-3)
     assert found[MASK].all()
+
+
+def test_what_the_budget_does_not_pay_for_is_left_out(make_bench, monkeypatch):
+    """A configuration whose features would take too long fails with a reason, early, and the bench goes on."""
+    from automm.errors import TooDearError
+    from automm.train import bench as module
+
+    bench, _ = make_bench()
+    clock = iter(np.arange(0, 1e4, 5.0))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    told = bench.pace("train", "slow")  # at 0 s
+    rows = sum(len(part.rows) for part in bench.parts.values())
+    told(len(bench.parts["train"].rows) // 2, len(bench.parts["train"].rows))  # no limit yet
+    bench.seconds = 30.0
+    with pytest.raises(
+        TooDearError, match=r"slow: computing all rows would take about \d+ s, the time budget leaves 30"
+    ):
+        told(10, len(bench.parts["train"].rows))
+    quick = bench.pace("train", "quick")
+    quick(rows, rows)
+    assert bench.pace("valid", "any") is not quick
