@@ -45,7 +45,7 @@ NETWORK = ""
 BASELINE_SHARE = 0.3
 """Most of the time that the single-modality baselines may take."""
 CELLS_SHARE = 0.5
-"""Most of the remaining time that a trial may take to compute what it reads of the cells; later trials find it there."""
+"""Most of the remaining time that a trial may take to compute what it reads of the cells; later ones find it there."""
 TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
 
