@@ -28,7 +28,7 @@ TARGET = "verdict"
 NAMES = ("return", "keep")
 WORDS = (("broken", "awful", "dirty", "late"), ("lovely", "perfect", "clean", "quick"))
 COLOURS = (("brown", "grey"), ("red", "blue"))
-TELLS = 0.85
+TELLS = 0.95
 """Share of the rows in which a column tells the truth; the rest looks like the other class."""
 SIZE, RATE, SECONDS, FRAMES, STEPS = 24, 8000, 0.5, 6, 32
 Column = dict[str, list[Any]]
