@@ -20,7 +20,9 @@ PATIENCE = float(os.environ.get("AUTOMM_STORAGE_TIMEOUT", "600"))
 """Seconds that a run waits for a database that went away."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts; the last one repeats."""
-OPENINGS = 4
+OPENING = 60.0
+"""Seconds that a run waits at its start for a server that does not answer."""
+RACES = 4
 """Attempts at opening a database whose tables another job makes at the same time."""
 CONNECTION = {
     "connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
@@ -66,16 +68,30 @@ def open_database(url: str, say: Callable[[str], None], stopping: Callable[[], b
         raise MissingExtraError(
             "search.storage: postgresql+psycopg needs a driver that is not installed: pip install 'automm[postgres]'"
         )
-    for attempt in range(OPENINGS):
+    began, races, waiting = time.monotonic(), 0, False
+    while True:
         try:
             return PatientStorage(url, say, stopping)
         except Exception as problem:
+            reason, waited = _reason(problem), time.monotonic() - began
             # Two jobs that find a new database at the same time both make its tables: the one that loses looks again.
             raced = isinstance(problem, sqlalchemy.exc.IntegrityError) or "already exists" in str(problem)
-            if not raced or attempt == OPENINGS - 1:
-                raise StorageError(f"search.storage: cannot open {shown(url)}: {_reason(problem)}") from None
-            time.sleep(PAUSES[1])
-    raise AssertionError("unreachable")
+            races += raced
+            silent = _unanswered(url, problem) and waited < min(OPENING, PATIENCE) and not stopping()
+            if not silent and (not raced or races == RACES):
+                raise StorageError(f"search.storage: cannot open {shown(url)}: {reason}") from None
+        if silent and not waiting:
+            say(f"the database at {shown(url)} does not answer; waiting for up to {OPENING:.0f} s")
+            waiting = True
+        time.sleep(PAUSES[1])
+
+
+def _unanswered(url: str, problem: Exception) -> bool:
+    """Whether a server did not answer, or is about to start; that user or database are refused is an answer."""
+    if not isinstance(problem, sqlalchemy.exc.OperationalError) or not sqlalchemy.make_url(url).host:
+        return False
+    text = str(problem.orig)
+    return "FATAL" not in text or any(words in text for words in ("starting up", "shutting down", "recovery mode"))
 
 
 class PatientStorage(RDBStorage):

@@ -1,4 +1,4 @@
-"""optuna-dashboard opens the journal of a run, and a shared study, as the page on distributed runs says."""
+"""optuna-dashboard opens the journal of a run as the page on distributed runs says."""
 
 from __future__ import annotations
 
@@ -41,16 +41,13 @@ def studies_of(storage, folder):
         server.wait()
 
 
-@pytest.mark.parametrize("kind", ["journal", "database"])
-def test_dashboard_shows_the_study(tmp_path, make_plan, registry, kind):
+def test_dashboard_shows_the_study_of_a_run(tmp_path, make_plan, registry):
     (tmp_path / "run").mkdir()
-    url = f"sqlite:///{tmp_path / 'studies.db'}" if kind == "database" else None
-    study = Study(make_plan(), registry, tmp_path / "run", url)
+    study = Study(make_plan(), registry, tmp_path / "run")
     for value in (0.25, 0.75):
         study.ask()
         study.tell(value, "complete", {})
-    study.close()
-    (found,) = studies_of(url or str(tmp_path / "run" / "study.journal"), tmp_path)
+    (found,) = studies_of(str(tmp_path / "run" / "study.journal"), tmp_path)
     name = json.loads((tmp_path / "run" / "study.json").read_text("utf-8"))["name"]
     assert found["study_name"] == name
     assert found["directions"] == ["maximize"]

@@ -57,15 +57,8 @@ def finish(study, folder):
     return study.name, json.dumps(resolved, sort_keys=True)
 
 
-def url_of(kind, request, tmp_path):
-    return request.getfixturevalue("server").url if kind == "postgresql" else f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_jobs_that_work_at_the_same_time_ask_for_each_trial_once(
-    open_study, make_plan, registry, tmp_path, kind, request
-):
-    url, losses = url_of(kind, request, tmp_path), ("plain", "weighted")
+def test_jobs_that_work_at_the_same_time_ask_for_each_trial_once(open_study, make_plan, registry, tmp_path, server):
+    url, losses = server.url, ("plain", "weighted")
     asked: dict[str, list[tuple[str, str]]] = {"a": [], "b": []}
     failed = []
 
@@ -82,7 +75,7 @@ def test_jobs_that_work_at_the_same_time_ask_for_each_trial_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(1000)
     assert not failed
     everything = asked["a"] + asked["b"]
     assert len({name for name, _ in everything}) == len(everything)
@@ -215,6 +208,20 @@ def test_database_that_stays_away_ends_the_job_and_loses_nothing(open_study, ser
     finally:
         server.start()
     assert open_study("a", server.url, "gone").names() == [report["name"]]
+
+
+def test_database_that_starts_late_is_waited_for(open_study, server):
+    said: list[str] = []
+    server.stop()
+    starting = threading.Timer(1.0, server.start)
+    starting.start()
+    try:
+        study = open_study("a", server.url, "late", said.append)
+    finally:
+        starting.join()
+    assert study.counted() == []
+    assert len(said) == 1
+    assert "does not answer; waiting for up to 60 s" in said[0]
 
 
 def test_user_who_wants_to_stop_waits_for_no_database(open_study, server, tmp_path):

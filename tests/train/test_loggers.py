@@ -151,6 +151,7 @@ def test_wandb_is_offline_unless_the_recipe_says_otherwise(tmp_path, monkeypatch
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_itself(tmp_path):
     pytest.importorskip("wandb", reason="wandb is not installed (automm[wandb])")
@@ -160,6 +161,7 @@ def test_wandb_itself(tmp_path):
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of its own use of SQLAlchemy
 def test_mlflow_itself(tmp_path):
     pytest.importorskip("mlflow", reason="mlflow is not installed (automm[mlflow])")
