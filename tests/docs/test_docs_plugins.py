@@ -25,7 +25,6 @@ from automm.core.processor import Processor
 from automm.plugin.loader import load_plugins
 from automm.plugin.registry import validate
 from automm.testing import fakes, parametrize
-from automm.testing.fixtures import Project
 from docs.environment import SETTINGS, stand_in
 from docs.pages import ROOT, blocks
 
@@ -162,6 +161,8 @@ def test_page_on_testing(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     load(tmp_path / "list_checks.py")
     assert "pass missing_tokens_do_not_matter" in capsys.readouterr().out
+    from automm.testing.fixtures import Project  # not before pytest has taken it in as a plugin
+
     assert load(tmp_path / "conftest.py")["pytest_plugins"] == [Project.__module__]
     (tmp_path / "project").mkdir()
     load(tmp_path / "test_run.py")["test_run"](Project(tmp_path / "project"))
