@@ -70,7 +70,7 @@ def chains(run: Run) -> list[Chain]:
         ]
     steps = {
         stage: [
-            Step(entry.cls, registry.unique_name(entry), {})
+            Step(registry.get("compressor", registry.unique_name(entry)), registry.unique_name(entry), {})
             for entry in sorted(registry.all("compressor"), key=lambda e: (-e.cls.preference, e.name))  # type: ignore[attr-defined]
             if entry.cls.stage == stage  # type: ignore[attr-defined]
         ]

@@ -247,7 +247,8 @@ def _package(
     if compressing is not None:
         from automm.package.compress import compress
 
-        outcome = compress(run, path, content, assembled.module, members, side, rows, *compressing, metrics)
+        own, students = compressing
+        outcome = compress(run, path, content, assembled.module, members, side, rows, own, students, metrics)
         compression = outcome.table
         metrics, verified = outcome.metrics or metrics, outcome.verified or verified
     exports = _export_folders(run, path)

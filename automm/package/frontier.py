@@ -82,10 +82,11 @@ class Paired:
     def _values(self, answers: Mapping[str, np.ndarray]) -> np.ndarray:
         """The metric on all rows, then on every sample."""
         tensors = {name: torch.from_numpy(array) for name, array in answers.items()}
+        samples = [torch.arange(len(self._target)), *self._samples]
         return np.array(
             [
                 float(self._metric.compute({name: tensor[at] for name, tensor in tensors.items()}, self._target[at]))
-                for at in (slice(None), *self._samples)
+                for at in samples
             ]
         )
 

@@ -9,6 +9,8 @@ from automm_compress._onnx import Editor, attribute
 
 SMALLEST = 1e-9
 """Scale of a row of zeros."""
+EMBEDDING = 16
+"""Tables of narrower rows are no embeddings: the thresholds of trees, say, which bear no rounding."""
 
 
 def quantize_products(editor: Editor, smallest: int, bits: int) -> int:
@@ -30,7 +32,10 @@ def quantize_products(editor: Editor, smallest: int, bits: int) -> int:
     chosen = {
         name
         for name, nodes in editor.users().items()
-        if nodes and np.prod(editor.weights[name].dims) >= smallest and all(_fits(node, name) for node in nodes)
+        if nodes
+        and np.prod(editor.weights[name].dims) >= smallest
+        and all(_fits(node, name) for node in nodes)
+        and _rounds(editor.array(name), any(node.op_type == "Gather" for node in nodes))
     }
     rows: dict[str, tuple[str, str]] = {}
     nodes: list[NodeProto] = []
@@ -57,6 +62,12 @@ def _fits(node: NodeProto, weight: str) -> bool:
         return node.input[0] == weight and attribute(node, "axis", 0) == 0
     plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not attribute(node, "transA", 0)
     return node.op_type in ("MatMul", "Gemm") and node.input[1] == weight != node.input[0] and plain
+
+
+def _rounds(weight: np.ndarray, table: bool) -> bool:
+    """Whether a weight is one that 8 bits can stand for."""
+    wide = weight.ndim == 2 and weight.shape[1] >= EMBEDDING if table else weight.ndim >= 2
+    return wide and bool(np.isfinite(weight).all())
 
 
 def _look_up(editor: Editor, node: NodeProto, weight: str) -> list[NodeProto]:

@@ -179,16 +179,19 @@ def test_pruned_chain_keeps_its_quality(fitted):
     assert chain["size_mb"] < found["fp16"]["size_mb"]
 
 
-def test_ensemble_of_learners_and_networks(tmp_path):
+def test_ensemble_of_learners_and_networks(tmp_path, monkeypatch):
     """One student in place of all; 8 bits where there is something to gain."""
     recipe = RECIPE.replace("epochs: 4", "epochs: 2").replace("{name: ngram, width: 32}", "[tfidf_svd, ngram]")
-    more = "search: {trials: 4}\ncompress: {try: [{name: int8, smallest: 500}, {name: distill, epochs: 4}]}\n"
+    more = "search: {trials: 3}\ncompress: {try: [{name: int8, smallest: 500}, {name: distill, epochs: 4}]}\n"
     folder = folder_with(tmp_path, more, recipe)
+    monkeypatch.setattr("automm.choose.select", lambda answers, *_, **__: [1 / len(answers)] * len(answers))
     fit(folder)
-    assert len(summary(folder / "run")["best"]["members"]) > 1
+    members = [member["resolved"] for member in summary(folder / "run")["best"]["members"]]
+    assert {"learner" in resolved for resolved in members} == {True, False}, "learners and a network answer together"
     found = variants(folder)
-    assert {variant["state"] for variant in found.values()} <= {"full", "adopted", "within", "over", "no gain"}, found
-    assert found["int8 (smallest 500)"]["value"] == pytest.approx(found["full"]["value"], abs=0.1)
+    assert "failed" not in {variant["state"] for variant in found.values()}, found
+    int8 = found["int8 (smallest 500)"]
+    assert int8["state"] == "left out" or int8["value"] == pytest.approx(found["full"]["value"], abs=0.1)
     assert found["distill (epochs 4)"]["value"] > 0.7
     assert run("package", "verify", "run/package", cwd=folder).code == 0
 

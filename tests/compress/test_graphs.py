@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from automm_compress import Fp16, Int8
-from compress.graphs import FLOAT, model, node, rows, run, stacked, text_and_picture, weight
+from compress.graphs import FLOAT, INT64, model, node, rows, run, stacked, text_and_picture, weight
 from onnx import numpy_helper
 
 from automm.api import NotCompressible
@@ -99,6 +99,22 @@ def test_what_is_shared_or_read_otherwise_stays():
     x = weight(128, 128) * 10
     (full,), (found,) = run(graph, x=x), run(smaller, x=x)
     assert np.abs(found - full).max() < 0.1
+
+
+def test_thresholds_are_no_weights():
+    """Tables of narrow rows, and what is not finite, stay as they are."""
+    narrow, endless = weight(400, 4), weight(64, 64)
+    endless[0, 0] = np.inf
+    nodes = [
+        node("Gather", ["narrow", "at"], ["a"]), node("ReduceSum", ["a"], ["b"], keepdims=0),
+        node("MatMul", ["x", "endless"], ["c"]), node("Add", ["b", "c"], ["out_y"]),
+    ]  # fmt: skip
+    graph = model(
+        nodes, [("x", FLOAT, ["batch", 64]), ("at", INT64, ["batch"])], [("out_y", FLOAT, ["batch", 64])],
+        narrow=narrow, endless=endless,
+    )  # fmt: skip
+    with pytest.raises(NotCompressible):
+        int8(graph, smallest=100)
 
 
 def test_int8_without_anything_to_do():
