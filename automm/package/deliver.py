@@ -141,8 +141,11 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
     side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
+    valid = shown if side == "valid" else view(run, "valid", assembled)
     compressing = _compressing(run, members, assembled)
-    made = run.ranks.keep(lambda: _package(run, members, winner, assembled, metrics, side, shown, train, compressing))
+    made = run.ranks.keep(
+        lambda: _package(run, members, winner, assembled, metrics, side, shown, train, valid, compressing)
+    )
     return made or {}
 
 
@@ -200,7 +203,7 @@ def _single(run: Run, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _package(
     run: Run, members: Sequence[Member], winner: Mapping[str, Any], assembled: Assembled, metrics: dict[str, Any],
-    side: str, shown: View, train: View, compressing: Any = None,
+    side: str, shown: View, train: View, valid: View, compressing: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     run.event("exporting", members={member.name: member.weight for member in members})
     part, positions = run.prepared.parts[side], shown.positions[:VERIFY_ROWS]
@@ -234,7 +237,7 @@ def _package(
         task_owner=(owner.distribution, owner.version),
         parent=run.continued.parent if run.continued else None,
         extra={
-            drift.FILE: drift_reference(run, members, assembled, train).dump(),
+            drift.FILE: drift_reference(run, members, assembled, {"train": train, "valid": valid}).dump(),
             **resume_files(run, members, assembled, train, side, shown),
         },
     )

@@ -1,7 +1,7 @@
 """Drift: how far later rows are from those that a package was trained on. Torch-free.
 
-A package holds `reference/drift.json`: histograms of the training rows' fields, of what the processors made of them
-(random projections), of the target, and of the predictions on rows held out. `Monitor` counts later rows into the same
+A package holds `reference/drift.json`: histograms of the training rows' fields and target, and of what the processors
+(by random projections) and the model made of rows held out. `Monitor` counts later rows into the same
 bins; `compare` says which distributions have moved.
 """
 
@@ -23,7 +23,7 @@ from automm.runtime.distance import chi_squared, kolmogorov_smirnov, psi
 from automm.runtime.histograms import Group, Histogram, Seen, histogram
 from automm.runtime.inputs import clean
 from automm.runtime.media import input_cells, takes_columns
-from automm.runtime.projections import Scale, Watched, learn_scale, own_arrays, pooled, projections
+from automm.runtime.projections import Scale, Watched, own_arrays, pooled, projections
 
 if TYPE_CHECKING:
     from automm.core.kinds import Task
@@ -132,23 +132,25 @@ def target_figures(task: Task, cells: Mapping[str, Sequence[Any]]) -> dict[Key, 
     return found
 
 
-def learn(inputs: Sequence[Watched], found: Mapping[Key, Figure], vectors: Mapping[str, Any], rows: int) -> Reference:
+def learn(
+    found: Mapping[Key, Figure],
+    scales: Mapping[str, Scale],
+    vectors: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    rows: int,
+) -> Reference:
     """Makes the reference.
 
     Args:
-        inputs: The inputs.
-        found: The figures of training rows, of the target, of predictions on rows held out, and of refused rows.
-        vectors: Slug → (what `pooled` gave for the training rows, whether each row has the input).
+        found: The figures of training rows, of the target, of refused rows, and of predictions on rows held out.
+        scales: Slug → how its vectors are standardised, from the training rows.
+        vectors: Slug → what `pooled` gave for rows held out, and whether each row has the input.
         rows: Number of training rows.
     """
     histograms = [histogram(*key, content) for key, content in found.items()]
-    scales = {}
-    for item in inputs:
-        values, present = vectors[item.slug]
-        scales[item.slug] = learn_scale(values[present] if present.any() else values)
-        for figure, content in projections(item.slug, values, present, scales[item.slug]).items():
-            histograms.append(histogram("model", item.slug, figure, content))
-    return Reference(rows=rows, scales=scales, histograms=tuple(histograms))
+    for slug, (values, present) in vectors.items():
+        for figure, content in projections(slug, values, present, scales[slug]).items():
+            histograms.append(histogram("model", slug, figure, content))
+    return Reference(rows=rows, scales=dict(scales), histograms=tuple(histograms))
 
 
 class Monitor:

@@ -42,10 +42,16 @@ def test_thresholds_of_the_page():
     from automm.update.run import MARGIN
 
     page = " ".join(text("monitoring.md").split())
+    margin = f"{MARGIN:.0%}".replace("%", " %")
     for said in (
-        f"PSI is {DRIFTED:g} or more", f"*moderately* from {MODERATE:g} on", f"fewer than {FEWEST} rows",
-        f"a class needs {NEW_CLASS} rows", f"repeated up to {MOST_REPEATS} times", f"at most {MARGIN:.0%}".replace("%", " %"),
-        f"{ROOM >> 20} MiB", f"up to {SMALL >> 20} MB",
-    ):  # fmt: skip
+        f"PSI is {DRIFTED:g} or more",
+        f"*moderately* from {MODERATE:g} on",
+        f"fewer than {FEWEST} rows",
+        f"a class needs {NEW_CLASS} rows",
+        f"repeated up to {MOST_REPEATS} times",
+        f"at most {margin}",
+        f"{ROOM >> 20} MiB",
+        f"up to {SMALL >> 20} MB",
+    ):
         assert said in page, said
     assert (SURE, JUDGED) == (0.01, 0.25)

@@ -12,7 +12,7 @@ from update.tables import reviews, write
 RECIPE = """
 data: {train: train.csv, test: test.csv}
 target: verdict
-model: {fusion: concat, encoders: {tabular: tabular_mlp}}
+model: {fusion: concat, encoders: {tabular: tabular_mlp, photo: {name: small_cnn, size: 32, width: 8}}}
 train: {epochs: 8, batch_size: 32, learning_rate: 3e-3}
 search: {trials: 1, baselines: false, ensemble: false}
 """
@@ -20,7 +20,7 @@ search: {trials: 1, baselines: false, ensemble: false}
 
 @pytest.fixture(scope="session")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of a small network on text and a table."""
+    """The package of a small network on text, photos and a table."""
     pytest.importorskip("lightning")
     folder = tmp_path_factory.mktemp("champion")
     write(folder / "train.csv", reviews(320, 0))

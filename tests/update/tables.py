@@ -6,17 +6,20 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-HEADER = ("review", "price", "rating", "colour", "verdict")
+HEADER = ("review", "photo", "price", "rating", "colour", "verdict")
 WORDS = {"keep": ("great", "lovely", "perfect"), "return": ("broken", "awful", "dirty"), "repair": ("rattling", "bent")}
 COLOURS = {"keep": ("red", "blue"), "return": ("green", "blue"), "repair": ("teal", "blue")}
 RATING = {"keep": 4.0, "return": 2.0, "repair": 8.0}
+SHADE = {"keep": 200, "return": 90, "repair": 20}
+PHOTOS = 3
 
 
 def reviews(
     rows: int, seed: int, verdicts: tuple[str, ...] = ("keep", "return"), clear: float = 0.85
 ) -> list[tuple[str, ...]]:
-    """Rows whose text, rating and colour tell the verdict, each with the probability `clear`."""
+    """Rows whose text, photo, rating and colour tell the verdict, each with the probability `clear`."""
     random = np.random.default_rng(seed)
     found = []
     for number in random.integers(1000, size=rows):
@@ -29,6 +32,7 @@ def reviews(
         found.append(
             (
                 f"room {number} was {word} and the {random.choice(['bed', 'view', 'food'])} as expected",
+                f"{told()}{random.integers(PHOTOS)}.png",
                 f"{random.normal(50, 10):.2f}",
                 f"{random.normal(RATING[told()], 0.5):.1f}",
                 str(random.choice(COLOURS[told()])),
@@ -38,8 +42,19 @@ def reviews(
     return found
 
 
+def photos(folder: Path) -> Path:
+    """Writes the photos that the rows name, noisy and of a brightness that tells the verdict."""
+    random = np.random.default_rng(0)
+    for verdict, shade in SHADE.items():
+        for at in range(PHOTOS):
+            pixels = np.clip(random.normal(shade, 20, (16, 16)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{verdict}{at}.png")
+    return folder
+
+
 def write(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> Path:
-    """Writes a CSV file."""
+    """Writes a CSV file, and the photos beside it."""
+    photos(path.parent)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from fit.commands import run
+from PIL import Image
 
-from update.tables import HEADER, changed, reviews, write
+from update.tables import HEADER, changed, photos, reviews, write
 
 
 @pytest.fixture
@@ -64,9 +66,20 @@ def test_json_report(place):
     assert found["input", "price", "value"]["status"] == "drift"
     assert found["input", "rating", "value"]["status"] == "stable"
     assert found["input", "review", "words"]["status"] == "stable"
+    assert found["input", "photo", "pixels mean"]["status"] == "stable"
     assert {"model", "prediction", "target", "rows"} <= {one["group"] for one in report["findings"]}
     for one in report["findings"]:
         assert sum(after for _, _, after in one["bins"]) == pytest.approx(1)
+
+
+def test_darker_photos_are_found(place):
+    for path in place.glob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) * 0.5).astype(np.uint8)).save(path)
+    done = run("monitor", "package", "same.csv", cwd=place)
+    assert done.code == 12
+    assert re.search(r"^drift +photo, pixels mean: mean 1\d\d.* → [67]\d", done.out, re.M)
+    assert re.search(r"^drift +photo \(as the model reads it\)", done.out, re.M)
+    assert "price" not in done.out
 
 
 def test_the_target_is_compared_where_it_is_known(place):
@@ -83,7 +96,8 @@ def test_the_target_is_compared_where_it_is_known(place):
 
 def test_captured_requests_are_read(place):
     folder = place / "captured"
-    (folder / "media").mkdir(parents=True)
+    folder.mkdir()
+    photos(folder)
     for part in range(2):
         rows = [dict(zip(HEADER[:-1], row[:-1], strict=True)) for row in reviews(100, 20 + part)]
         lines = [json.dumps({**row, "price": float(row["price"]), "_model": "reviews", "_error": None}) for row in rows]

@@ -14,19 +14,20 @@ from fit.commands import run
 import automm
 from automm.runtime.package import open_package, read_manifest
 from automm.update import kept
-from update.tables import HEADER, changed, reviews, write
+from update.tables import HEADER, changed, photos, reviews, write
 
 
 def summary(folder):
     return json.loads((folder / "summary.json").read_text("utf-8"), parse_constant=lambda word: pytest.fail(word))
 
 
-def share_right(package, rows):
-    found = automm.load(package, threads=1).predict([dict(zip(HEADER, row, strict=True)) for row in rows])
+def share_right(package, rows, folder):
+    given = [dict(zip(HEADER, row, strict=True)) for row in rows]
+    found = automm.load(package, threads=1).predict(given, folder=photos(folder))
     return np.mean([said == row[-1] for said, row in zip(found.columns["prediction"], rows, strict=True)])
 
 
-def test_a_new_class_is_learned_and_nothing_forgotten(champion, updated):
+def test_a_new_class_is_learned_and_nothing_forgotten(champion, updated, tmp_path):
     found = summary(updated)
     assert found["status"] == "promoted"
     assert found["promoted"] is True
@@ -41,9 +42,9 @@ def test_a_new_class_is_learned_and_nothing_forgotten(champion, updated):
         reviews(200, 30),
         [row for row in reviews(300, 31, ("keep", "return", "repair")) if row[-1] == "repair"],
     )
-    assert share_right(champion, repairs) == 0
-    assert share_right(package, repairs) > 0.7
-    assert share_right(package, old) > share_right(champion, old) - 0.03
+    assert share_right(champion, repairs, tmp_path) == 0
+    assert share_right(package, repairs, tmp_path) > 0.7
+    assert share_right(package, old, tmp_path) > share_right(champion, old, tmp_path) - 0.03
 
 
 def test_the_new_package_continues_the_old_one(champion, updated):
@@ -87,6 +88,9 @@ def test_kept_rows_stand_for_all_training_rows(champion, updated):
     rows = kept.read_rows(open_package(updated / "package"), kept.ROWS)
     assert {row["verdict"] for row in rows} == {"keep", "return", "repair"}
     assert set(rows[0]) == set(HEADER)
+    # Photos travel with the package as they were.
+    photo = (updated.parent / "keep0.png").read_bytes()
+    assert any(row["photo"] == photo for row in rows)
 
 
 def test_missing_and_retyped_columns_are_named(champion, tmp_path):
