@@ -71,7 +71,7 @@ def test_two_processes_fit_the_learners_that_one_fits(project):
         done = automm("fit", recipe, "--out", out, "--nproc", processes, cwd=project)
         assert done.returncode == 0, done.stderr
     one, two = summary(project / "one"), summary(project / "two")
-    assert [event["what"].split()[0] for event in events(project / "two", "trial")] == ["linear", "lightgbm"]
+    assert [event["what"].split()[0] for event in events(project / "two", "trial")] == ["linear", "stacking"]
     assert one["test"] == pytest.approx(two["test"], abs=1e-6)
     assert one["best"] == two["best"]
 
