@@ -107,4 +107,4 @@ def test_hook_arguments(hook):
 
 
 def test_every_page_of_code_is_tested():
-    assert {block.page for block in blocks("python")} == {"plugins.md", "predict.md", "package.md", "deploy.md", "serve.md"}
+    assert {block.page for block in blocks("python")} == {"plugins.md", "predict.md", "deploy.md", "serve.md"}
