@@ -44,8 +44,8 @@ def command(
     could not be used, the reason in the column "error". The table may be larger than memory; the result appears under
     its name when it is complete.
     """
-    from automm.data.results import check_ending
     from automm.bulk import predict_file
+    from automm.data.results import check_ending
     from automm.runtime import ops
     from automm.runtime.predictor import load
 
