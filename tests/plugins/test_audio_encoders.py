@@ -264,3 +264,16 @@ def test_hub_names_fail_at_once_when_offline(monkeypatch):
 def test_without_weights_the_descriptors_are_the_default():
     assert HfAudio.preference > AudioDescriptors.preference > MelCnn.preference
     assert Audio.examples(4, 0).groups == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["whisper", "ast"])
+def test_hf_audio_exports_with_any_length(kind, tmp_path):
+    import text_onnx
+
+    checkpoint(kind, tmp_path)
+    config = HfAudio.Config(checkpoint=str(tmp_path), pooling="tokens")
+    made = HfAudio.processor(config, INFO)
+    encoder = HfAudio(config, made)
+    first, second = (made([wav(noise(n, n)) for n in lengths]) for lengths in ((5000, 9001), (12_000, 3000, 7000)))
+    session = text_onnx.export(encoder.eval(), first, made.specs(), tmp_path / "graph.onnx")
+    text_onnx.assert_agrees(session, encoder, second)
