@@ -16,6 +16,8 @@ BINS = 10
 """Bins of a number; each holds about the same number of training rows."""
 TOP = 50
 """Most names of a category that are counted on their own."""
+SAME = 1e-6
+"""Numbers this close, as a share of their size and of their usual spread, count as equal."""
 EXAMPLES = 1000
 """Most different names beyond the known ones that are remembered while counting."""
 LONGEST = 80
@@ -87,14 +89,22 @@ def histogram(group: Group, field: str, figure: str, content: Figure) -> Histogr
 
 
 def _edges(values: np.ndarray) -> list[float]:
-    """Upper edges of bins of about equal size; few different values get a bin each."""
+    """Upper edges of bins of about equal size; few different values get a bin each.
+
+    Edges lie half-way between two values: the same cell read again may differ in the last digits.
+    """
     if not len(values):
         return []
     different = np.unique(values)
-    if len(different) <= BINS:
-        return [float(edge) for edge in different[:-1]]
-    cuts = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf"))
-    return [float(cut) for cut in cuts if cut < different[-1]]
+    low, high = different[:-1], different[1:]
+    usual = np.quantile(np.abs(values - np.median(values)), 0.9)
+    apart = high - low > SAME * (usual + np.abs(low) + np.abs(high))
+    between = ((low + high) / 2)[apart]
+    if len(between) >= BINS:
+        cuts = np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf")
+        places = np.unique(np.searchsorted(between, cuts))
+        between = between[places[places < len(between)]]
+    return [float(edge) for edge in between]
 
 
 def _finite(values: Sequence[Any]) -> np.ndarray:

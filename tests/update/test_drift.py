@@ -38,16 +38,34 @@ def test_bins_hold_equally_many_rows():
 
 def test_few_different_numbers_get_a_bin_each():
     found = histogram("input", "x", "value", numbers(np.array([0, 0, 0, 1, 2, 2, np.nan])))
-    assert found.edges == (0.0, 1.0)
+    assert found.edges == (0.5, 1.5)
     assert found.counts == (3, 1, 2)
     assert found.missing == 1
     assert found.mean == pytest.approx(5 / 6)
 
 
-def test_an_edge_belongs_to_the_bin_below():
-    counted = seen(numbers(np.arange(100)), numbers([9.0, 9.5, -1e9, 1e9]))
-    assert counted.reference.edges[0] == 9.0
+def test_an_edge_lies_between_two_values():
+    counted = seen(numbers(np.arange(100)), numbers([9.0, 10.0, -1e9, 1e9]))
+    assert counted.reference.edges[0] == 9.5
     assert counted.counts.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_rounding_moves_nothing_over_an_edge(size):
+    random = np.random.default_rng(0)
+    values = size * random.normal(size=30)[random.integers(0, 30, 400)]
+    again = values * (1 + 1e-8 * random.normal(size=400))
+    known = histogram("input", "x", "value", numbers(np.concatenate([values, again])))
+    assert len(known.counts) <= BINS
+    for content in (values, again):
+        counted = Seen(known)
+        counted.add(numbers(content))
+        assert (2 * counted.counts).tolist() == list(known.counts)
+
+
+def test_an_outlier_costs_no_bins():
+    values = np.concatenate([np.random.default_rng(0).normal(size=1000), [1e12]])
+    assert len(histogram("input", "x", "value", numbers(values)).counts) == BINS
 
 
 def test_names_beyond_the_known_ones():
