@@ -28,7 +28,7 @@ class Compressor(Component, abstract=True):
     Attributes:
         stage: "student", "model" or "graph"; a chain of compressors goes through them in this order.
         preference: `compress: auto` tries compressors with a higher preference first.
-    """
+    """  # noqa: E501
 
     kind = "compressor"
     stage: ClassVar[str] = ""

@@ -27,8 +27,8 @@ def copy_package(package: Path, folder: Path, *, resume: bool = False) -> None:
     Args:
         package: The package.
         folder: Where the copy goes; made if absent.
-        resume: Whether it can be updated, too. What an update starts from holds training rows, and nothing that predicts
-            reads it: it should not travel with what is published.
+        resume: Whether it can be updated, too. What an update starts from holds training rows, and nothing that
+            predicts reads it: it should not travel with what is published.
 
     Raises:
         PackageError: If a file is missing, changed or no plain file.

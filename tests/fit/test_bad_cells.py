@@ -298,9 +298,9 @@ def test_text_of_ten_megabytes_takes_little_time_and_memory(fitted):
     found = package.predict([{**row, "note": long}], folder=folder)
     assert time.process_time() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
-    assert found.columns["probability_worn"][0] == pytest.approx(
-        short, abs=1e-6
-    )  # the first 10,000 characters are read
+    assert 0 < short < 1  # the first 10,000 characters are read
+    assert found.columns["probability_worn"][0] is None
+    assert "characters" in found.refused[0]
 
 
 # Other tables
@@ -326,7 +326,7 @@ def test_linear_model_of_columns_that_are_empty_in_training_and_of_a_huge_text(t
     done = run("fit", "r.yaml", "--out", "run", cwd=tmp_path)
     assert done.code == 0, done.err
     found = summary(tmp_path / "run")
-    assert (found["bad_rows"], found["rows"]["test"]) == (0, 30)
+    assert (found["bad_rows"], found["rows"]["test"]) == (1, 30)
     assert found["test"]["accuracy"] > 0.6  # columns without any training cell say nothing, and do no harm
 
 

@@ -362,7 +362,7 @@ def test_head_ignores_masked_tokens_and_has_a_hidden_layer_on_demand():
 
 def test_decoders_are_the_registered_operations():
     for op, cls in {"task.classes": Classes, "task.labels": Labels, "task.number": Number}.items():
-        assert ops.find(op, 1) is cls
+        assert ops.find(op, 1, "automm", "0.1.0") is cls
 
 
 def test_decode_classes():

@@ -174,7 +174,10 @@ import pytest
         ("log: tensorbord", "3:1 log: unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
         ("log: [wandb, wandb]", "3:14 log: 'wandb' is listed twice"),
         ("log: {name: wandb, uri: 'https://h'}", "3:20 log.uri: unknown key 'uri'; there are: name, project, online"),
-        ("log: {name: mlflow, uri: server}", "3:21 log.uri: 'server' is no URL; write https://host or sqlite:///file.db"),
+        (
+            "log: {name: mlflow, uri: server}",
+            "3:21 log.uri: 'server' is no URL; write https://host or sqlite:///file.db",
+        ),
         ("log: {name: wandb, online: maybe}", "3:20 log.online: must be true or false, not 'maybe'"),
         ("log: {project: rooms}", "3:1 log: the logger's name is missing; write {name: wandb}"),
         ("export: [onnx, mlflw]", "3:16 export: unknown exporter 'mlflw'; there are: flat, onnx"),
