@@ -170,9 +170,7 @@ def test_unknown_name_to_block(tmp_path):
     recipe(tmp_path)
     done = fit(tmp_path, "--block", "txet")
     assert done.code == 2
-    assert (
-        "--block txet: no such plugin or distribution (there are: audio, automm, compress, export" in done.said
-    )
+    assert "--block txet: no such plugin or distribution (there are: audio, automm, compress, export" in done.said
 
 
 # Parts that do not fit together
