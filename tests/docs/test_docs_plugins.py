@@ -93,6 +93,7 @@ def tutorial_blocks():
 
 
 @pytest.mark.timeout(900)  # many processes: a busy machine takes its time
+@pytest.mark.slow  # installs distributions into environments of its own
 def test_tutorial(tmp_path):
     """Every block in order: files are written, commands run, and what they are said to print is printed."""
     path = f"{stand_in(tmp_path / 'bin')}:{os.environ['PATH']}"
