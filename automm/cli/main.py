@@ -88,7 +88,8 @@ def main() -> NoReturn:
     except click.exceptions.Exit as exit_:
         _leave(exit_.exit_code)
     except click.ClickException as problem:
-        problem.show()
+        if restart.end(ExitCode.USAGE):
+            problem.show()
         _leave(ExitCode.USAGE)
     except AutommError as problem:
         _say(str(problem), problem.exit_code, debug, located=problem.located)
@@ -130,7 +131,7 @@ def _unexpected(problem: Exception) -> str:
 def _say(text: str, code: int, debug: bool, *, located: bool = False) -> NoReturn:
     if debug:
         traceback.print_exc()
-    if restart.ended() is None and (int(os.environ.get("RANK", "0")) == 0 or code == ExitCode.INTERNAL):
+    if restart.end(code):
         print(text if located else f"error: {text}", file=sys.stderr)
     _leave(code)
 

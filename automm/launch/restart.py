@@ -33,22 +33,35 @@ def ended() -> int | None:
         return None
 
 
-def status(code: int) -> int:
-    """What this process leaves with.
+def end(code: int) -> bool:
+    """Ends the job for good, unless a restart may mend it.
 
     Args:
-        code: Its exit code. `INTERNAL` may be mended by a restart, unless another process has ended the job for good.
+        code: The exit code of this process. `INTERNAL` may be mended by a restart.
+
+    Returns:
+        Whether this process is the one that says why: the first of its machine under torchrun, else rank 0.
     """
     note = _note()
-    if note is None or code == ExitCode.OK:
-        return code
-    final = ended()
+    if code == ExitCode.INTERNAL:
+        return ended() is None
+    if note is None:
+        return int(os.environ.get("RANK", "0")) == 0
+    note.parent.mkdir(parents=True, exist_ok=True)
+    partial = note.with_name(f"{note.name}.{os.getpid()}")
+    partial.write_text(str(int(code)), "utf-8")
+    try:
+        note.hardlink_to(partial)  # of several processes one succeeds
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    return True
+
+
+def status(code: int) -> int:
+    """What this process leaves with: success where `fit --nproc` reads the note, else the code that ended the job."""
+    final = None if code == ExitCode.OK else ended()
     if final is None:
-        if code == ExitCode.INTERNAL:
-            return code
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_name(f"{note.name}.{os.getpid()}")
-        partial.write_text(str(int(code)), "utf-8")
-        partial.replace(note)
-        final = code
+        return code
     return ExitCode.OK if os.environ.get(NOTE) else final
