@@ -190,7 +190,7 @@ def markdown(docstring: str | None) -> str:
             out += ["```", ""]
             code = False
         if code:
-            out.append(line[4:])
+            out += [line[4:]] if text or out[-1] != "```python" else []
         elif depth == 0 and text.rstrip(":") in SECTIONS:
             section, margin = text.rstrip(":"), 0
             out += ["", f"{section}:" if section != "Args" else "Arguments:", ""]
