@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +25,13 @@ from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph
 from automm.model.learned import restore
 from automm.model.lora import merge_adapters
 from automm.package.content import PackageContent, PackageInput
+from automm.package.exports import export_folder
 from automm.package.verify import verify_package
 from automm.package.write import write_package
 from automm.plan.model import PlannedInput
 from automm.plan.prepare import Part
-from automm.plugin.blame import blamed
 from automm.recipe.model import GateSpec
-from automm.report.folder import storage_errors, trial_folder, write_json
+from automm.report.folder import trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Member, Run
 from automm.runtime import drift
@@ -297,30 +295,15 @@ def _export_folders(run: Run, package: Path) -> dict[str, str]:
 
     Raises:
         PluginError: Naming the exporter that raised.
-        StorageError: If the disk is full or not writable.
+        StorageError: If the disk is full or not writable, or `export/` holds a file of that name.
     """
-    registry, home = run.plugins.registry, run.folder / "export"
-    written = {}
+    registry, written = run.plugins.registry, {}
     for name in run.recipe.export:
         cls: type[Exporter] = registry.get("exporter", name)
-        if cls.makes != "folder":
-            continue
-        run.event("export", name=name)
-        folder = home / name.replace(":", "_")
-        with storage_errors(home):
-            home.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=home))
-            partial.chmod(0o755)
-        try:
-            with blamed(registry, cls, "export_package"):
-                cls(cls.Config()).export_package(package, partial)
-            with storage_errors(folder):
-                if folder.exists():
-                    shutil.rmtree(folder)
-                partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        written[name] = str(folder)
+        if cls.makes == "folder":
+            run.event("export", name=name)
+            folder = run.folder / "export" / name.replace(":", "_")
+            written[name] = str(export_folder(registry, cls, cls.Config(), package, folder, replace=True))
     return written
 
 
