@@ -123,7 +123,7 @@ def test_tutorial(tmp_path):
                 assert line in said, said
             failing = False
     assert not failing, said
-    assert ran == 8
+    assert ran == sum(language == "sh" for language, _, _ in tutorial_blocks()) > 5
     assert (folder / "dist" / "acme_fusion-1.0.0-py3-none-any.whl").exists()
     summary = json.loads((folder / "run" / "summary.json").read_text("utf-8"))
     assert summary["status"] == "ok"
