@@ -24,7 +24,8 @@ def _trial(e: dict[str, Any]) -> str:
         return f"trial {name}{what} failed after {seconds}: {e['error']}"
     best = " ← best" if e.get("best") else ""
     took = f"{e['epochs']} epochs, {seconds}" if e["epochs"] > 1 else seconds
-    return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f}{what}, {took}{best}"
+    cost = f"; {e['latency_ms']:.2f} ms a row, {e['size_mb']:.1f} MB" if e.get("latency_ms") is not None else ""
+    return f"trial {name} {e['state']}: {e['metric']} {e['value']:.4f}{what}, {took}{cost}{best}"
 
 
 def _decision(e: dict[str, Any]) -> str:

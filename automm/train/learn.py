@@ -17,6 +17,7 @@ from automm.errors import AutommError, StorageError
 from automm.model.learned import Averaged, LearnedModel, build_learned, pooled
 from automm.plugin.blame import blamed
 from automm.train.bench import Bench, View
+from automm.train.cost import cost_of
 from automm.train.module import measure
 from automm.train.ranks import Ranks
 from automm.train.report import TrialReport
@@ -71,6 +72,7 @@ def run_learner(
             )
             report.metrics, report.value = done["metrics"], done["metrics"].get(bench.metric)
             report.parameters = report.trained = done["parameters"]
+            report.latency_ms, report.size_mb = done["cost"]
             report.settled, report.epochs, report.best_epoch = done["settled"], 1, 0
         except Exception as problem:
             failures = [describe_error(problem)]
@@ -185,6 +187,7 @@ def _fit(
     return {
         "metrics": measure(bench.task, answers, target),
         "parameters": sum(tensor.numel() for tensor in weights.values()),
+        "cost": list(cost_of(model, bench, view)),
         "settled": settled,
     }
 

@@ -22,6 +22,10 @@ class TrialReport:
         parameters: Number of weights; `trained` of them were trained.
         ended: Why training ended.
         error: What went wrong, if it failed.
+        rung: Stage of the search that asked for it.
+        asked: The configuration that was asked for, where it was trained with smaller batches after a lack of memory.
+        latency_ms: CPU time of one row, from cells to answers, in milliseconds; None unless it completed.
+        size_mb: Weights and processors' states in 10⁶ bytes; None unless it completed.
         settled: What validation settled for a learner on fixed descriptors (number of trees, say).
         history: One entry per epoch: loss and metrics.
     """
@@ -38,6 +42,10 @@ class TrialReport:
     trained: int = 0
     ended: str = ""
     error: str | None = None
+    rung: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)
+    latency_ms: float | None = None
+    size_mb: float | None = None
     settled: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 

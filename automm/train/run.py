@@ -24,6 +24,7 @@ from automm.plugin.blame import blamed, told
 from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
+from automm.train.cost import cost_of
 from automm.train.module import TAG, OtherRankFailed, TrialModule, evaluate, measure
 from automm.train.ranks import TIMEOUT, Ranks
 from automm.train.report import TrialReport
@@ -156,13 +157,20 @@ def run_trial(
     if report.state != "complete" or model is None or watch is None:
         return report, None
     model.load_state_dict(watch.best_weights)
-    tensors = {"weights": watch.best_weights, "answers": watch.best_answers}
+    tensors, valid_view = {"weights": watch.best_weights, "answers": watch.best_answers}, bench.view("valid", resolved)
 
-    def save() -> None:
+    def finish() -> list[float]:
         for stem, content in tensors.items():
             save_weights(content, folder / f"{stem}.safetensors")
+        return list(cost_of(model, bench, valid_view))
 
-    ranks.first(save)
+    try:
+        report.latency_ms, report.size_mb = ranks.first(finish)
+    except StorageError:
+        raise
+    except Exception as problem:
+        report.state, report.error = "failed", f"a row alone cannot be answered: {told(problem)}"
+        return report, None
     return report, model
 
 
