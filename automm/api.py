@@ -21,6 +21,7 @@ from automm.core.halves import gain_of, halves
 from automm.core.kinds import ADAPT, Encoder, Examples, Exporter, Fusion, Graph, Loss, Metric, Modality, Task
 from automm.core.lazy import LazyModule
 from automm.core.learner import Learner, Rows
+from automm.core.objective import Objective
 from automm.core.pretrained import PretrainedEncoder, load_checkpoint
 from automm.core.processor import BadCell, BadCells, Processor, read_media
 from automm.core.profile import Claim, ColumnProfile, Context, InputInfo, TargetInfo, claim_files
@@ -75,6 +76,7 @@ __all__ = [
     "ModelCompressor",
     "ModuleComponent",
     "NotCompressible",
+    "Objective",
     "PackageError",
     "PluginError",
     "PretrainedEncoder",

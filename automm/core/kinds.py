@@ -14,6 +14,7 @@ from automm.core.decoder import Decoder
 from automm.core.features import Features
 from automm.core.figures import Figure, names, numbers
 from automm.core.learner import Learner
+from automm.core.objective import Objective
 from automm.core.processor import Processor
 from automm.core.profile import Claim, ColumnProfile, InputInfo, TargetInfo
 
@@ -437,6 +438,6 @@ class Exporter(Component, abstract=True):
 
 KINDS: dict[str, type[Component]] = {
     base.kind: base
-    for base in (Modality, Encoder, Fusion, Learner, Loss, Task, Compressor, Exporter, Processor, Decoder)
+    for base in (Modality, Encoder, Fusion, Learner, Loss, Objective, Task, Compressor, Exporter, Processor, Decoder)
 }
 """Kind name → base class; what `register` accepts."""

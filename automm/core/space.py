@@ -9,6 +9,9 @@ import pydantic
 ANY = "any"
 """The name in a recipe that stands for all components that suit."""
 
+NONE = "none"
+"""The name in a recipe that stands for no component."""
+
 JSON = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 

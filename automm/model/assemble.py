@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from automm.core.features import Features
 from automm.core.kinds import Encoder, Fusion, Graph, Task
+from automm.core.objective import Objective
 from automm.core.processor import Processor
+from automm.core.profile import Context
 from automm.errors import PluginError
 from automm.model.lora import add_adapters, rank_of
 from automm.plugin.blame import blamed, who
@@ -63,15 +65,27 @@ class MultimodalModel(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """A batch → output [batch, size]."""
-        features = self.features(batch)
+        return self.decide(self.features(batch))
+
+    def decide(self, features: Mapping[str, Features]) -> Tensor:
+        """The features of a batch → output [batch, size]."""
+        joint = self._fused(features)
+        given = (joint, self._weights(joint)) if self.fusion.decisions else (joint,)
+        return self.head(*given)  # type: ignore[no-any-return]
+
+    def vector(self, features: Mapping[str, Features]) -> Tensor:
+        """The features of a batch → joint vectors [batch, width]; decisions as they are weighed."""
+        joint = self._fused(features)
+        return (joint.tokens * self._weights(joint)[:, :, None]).sum(1) if self.fusion.decisions else joint.mean()
+
+    def _fused(self, features: Mapping[str, Features]) -> Features:
         with blamed(self._registry, type(self.fusion), "forward"):
             joint = self.fusion(features)
-        joint = self._first("", self.fusion, _checked(self.fusion, joint))
-        if not self.fusion.decisions:
-            return self.head(joint)  # type: ignore[no-any-return]
+        return self._first("", self.fusion, _checked(self.fusion, joint))
+
+    def _weights(self, joint: Features) -> Tensor:
         with blamed(self._registry, type(self.fusion), "weigh"):
-            weights = self.fusion.weigh(joint)
-        return self.head(joint, weights)  # type: ignore[no-any-return]
+            return self.fusion.weigh(joint)
 
     def _first(self, slug: str, component: Encoder | Fusion, given: Features) -> Features:
         """Looks for NaN in what a component gives for the first training batch; later it would only be the loss's."""
@@ -176,6 +190,22 @@ def build_model(
     return MultimodalModel(encoders, fusion, head, registry)
 
 
+def build_objective(
+    resolved: Mapping[str, Any], model: MultimodalModel, context: Context, registry: Registry
+) -> Objective | None:
+    """The objective of a resolved configuration; None without one, or where it cannot be used with these inputs."""
+    if "objective" not in resolved:
+        return None
+    cls: type[Objective] = registry.get("objective", resolved["objective"]["name"])
+    config = cls.Config.model_validate(resolved["objective"]["config"])
+    with blamed(registry, cls, "unsuited"):
+        if cls.unsuited(context, config):
+            return None
+    encoders = cast(Iterable[tuple[str, Encoder]], model.encoders.items())
+    with blamed(registry, cls, "__init__"):
+        return cls(config, {slug: _width(encoder) for slug, encoder in encoders}, _width(model.fusion))
+
+
 def build_encoders(
     resolved: Mapping[str, Any], processors: Mapping[str, Processor], registry: Registry
 ) -> dict[str, Encoder]:
@@ -231,9 +261,16 @@ def adapt(encoder: Encoder, how: str) -> None:
 
 
 def parameter_groups(
-    model: MultimodalModel, resolved: Mapping[str, Any], registry: Registry, loss: nn.Module
+    model: MultimodalModel, resolved: Mapping[str, Any], registry: Registry, *beside: nn.Module | None
 ) -> list[dict[str, Any]]:
-    """Optimiser groups: pretrained weights learn slower; biases, norms and embeddings of one axis don't decay."""
+    """Optimiser groups: pretrained weights learn slower; biases, norms and embeddings of one axis don't decay.
+
+    Args:
+        model: The model.
+        resolved: Its configuration.
+        registry: Where components are looked up.
+        beside: What is trained beside it: the loss, the objective.
+    """
     train = resolved["train"]
     pretrained: set[int] = set()
     for slug, choice in resolved["encoders"].items():
@@ -244,7 +281,7 @@ def parameter_groups(
             fresh = {id(parameter) for module in encoder.fresh() for parameter in module.parameters()}
             pretrained |= {id(parameter) for parameter in encoder.parameters()} - fresh
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for parameter in _trained(model, loss):
+    for parameter in _trained(model, *(module for module in beside if module is not None)):
         groups.setdefault((id(parameter) in pretrained, parameter.ndim > 1), []).append(parameter)
     return [
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from automm.core.cells import slugs
 from automm.core.kinds import Task
-from automm.core.space import Fixed, Space
+from automm.core.space import NONE, Fixed, Space
 from automm.errors import RecipeError
 from automm.plan.candidates import Chooser, ranges, task_space
 from automm.plan.model import Candidates, Plan, PlannedInput, context_of
@@ -40,19 +40,21 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
     descriptors = {
         item.group: chooser.descriptors(item.modality, recipe.model.encoders.get(item.group, ())) for item in inputs
     }
+    objectives = {component.name for component in recipe.model.objective}
     losses = chooser.losses(recipe.model.loss, recipe.imbalance, target.kind, target.imbalance)
     candidates = Candidates(
         task=task_space(task, recipe.task.fields if recipe.task else {}, searching, registry),
         encoders=encoders,
         fusion=chooser.fusions(recipe.model.fusion, task.needs, len(inputs)),
         loss=losses,
+        objective=chooser.objectives(recipe.model.objective) if recipe.model.objective else (),
         train=_train(recipe, rows["train"], searching),
         learners=chooser.learners(
             recipe.model.learner,
             recipe.imbalance,
             target.imbalance,
             described=any(descriptors.values()),
-            network=bool(recipe.model.fusion or recipe.model.loss),
+            network=bool(recipe.model.fusion or recipe.model.loss or objectives - {NONE}),
         ),
         descriptors=descriptors,
     )

@@ -10,7 +10,7 @@ from automm.core.config import Config, Tune
 from automm.core.kinds import Encoder, Fusion, Loss, Task
 from automm.core.learner import Learner
 from automm.core.profile import Context
-from automm.core.space import ANY, Choices, ComponentSpace, Fixed, Range, Space
+from automm.core.space import ANY, NONE, Choices, ComponentSpace, Fixed, Range, Space
 from automm.errors import RecipeError
 from automm.plan.model import LearnerChoice, LossChoice
 from automm.plugin.blame import blamed
@@ -137,7 +137,7 @@ class Chooser:
             remedies: The recipe's imbalance remedies; a learner weights rows, or does nothing.
             imbalance: Largest over smallest class.
             described: Whether any input has fixed descriptors.
-            network: Whether the recipe chooses parts of the network (fusion, loss), and so the network.
+            network: Whether the recipe chooses parts of the network (fusion, loss, objective), and so the network.
 
         Raises:
             RecipeError: If a named learner does not fit.
@@ -155,7 +155,7 @@ class Chooser:
             if kind not in cls.targets:
                 reason = f"the task is {self._context.task}"
             elif not cls.by_gradient and network and not named:
-                reason = "model.fusion or model.loss chooses the network"
+                reason = "model.fusion, model.loss or model.objective chooses the network"
             elif not cls.by_gradient and not described:
                 reason = "no input has fixed descriptors"
             elif not cls.by_gradient and not samplings:
@@ -192,10 +192,7 @@ class Chooser:
         named = [component for component in named if component.name != ANY]
         chosen = self._pick("fusion", entries, named)
         if every and named and self._searching:
-            known = {self._registry.entry("fusion", component.name) for component in named}
-            rest = [entry for entry in entries if entry not in known]
-            if any(not self._unsuited(entry.cls, {}) for entry in rest):
-                chosen += self._pick("fusion", rest)
+            chosen += self._others("fusion", entries, named)
         if self._searching and not named and not every:
             reason = f"{FEW} others are tried first; `fusion: {ANY}` tries all"
             self.left_out.update({f"fusion {component.name}": reason for component in chosen[FEW:]})
@@ -204,6 +201,19 @@ class Chooser:
             self.left_out.update({f"fusion {c.name}": "there is one input, nothing to fuse" for c in chosen[1:]})
             chosen = chosen[:1]
         return chosen
+
+    def objectives(self, named: Sequence[ComponentSpace]) -> tuple[ComponentSpace, ...]:
+        """The named objectives, and `none` among them if the recipe says so; `any` is all that suit, and none."""
+        words = [component for component in named if component.name in (NONE, ANY)]
+        own = [component for component in named if component not in words]
+        chosen = self._pick("objective", [], own) if own else ()
+        every = any(word.name == ANY for word in words)
+        if every and (self._searching or not own):
+            chosen += self._others("objective", self._registry.all("objective"), own)
+        if not words or (chosen and not self._searching and named[0].name != NONE):
+            return chosen
+        nothing = ComponentSpace(name=NONE)
+        return (nothing, *chosen)[: None if self._searching else 1] if named[0].name == NONE else (*chosen, nothing)
 
     def losses(
         self, named: Sequence[ComponentSpace], remedies: Sequence[str], kind: str, imbalance: float
@@ -316,6 +326,12 @@ class Chooser:
         return tuple(
             ComponentSpace(name=c.name, fields=ranges(cls.Config, c.fields, self._searching)) for c, cls in picked
         )
+
+    def _others(self, kind: str, entries: list[Entry], named: Sequence[ComponentSpace]) -> tuple[ComponentSpace, ...]:
+        """All that suit and are not named."""
+        known = {self._registry.entry(kind, component.name) for component in named}
+        rest = [entry for entry in entries if entry not in known]
+        return self._pick(kind, rest) if any(not self._unsuited(entry.cls, {}) for entry in rest) else ()
 
     def _unsuited(self, cls: type[Component], fields: dict[str, Any]) -> str | None:
         try:

@@ -70,6 +70,7 @@ class Candidates(_Frozen):
         encoders: Input group → encoders.
         fusion: Fusions.
         loss: Losses with imbalance remedies.
+        objective: Objectives, "none" among them; empty: none.
         train: Training settings.
         learners: What learns; empty: the network only.
         descriptors: Input group → encoders whose fixed descriptors the other learners read.
@@ -80,6 +81,7 @@ class Candidates(_Frozen):
     fusion: tuple[ComponentSpace, ...]
     loss: tuple[LossChoice, ...]
     train: dict[str, Space]
+    objective: tuple[ComponentSpace, ...] = ()
     learners: tuple[LearnerChoice, ...] = ()
     descriptors: dict[str, tuple[ComponentSpace, ...]] = {}
 
@@ -176,6 +178,8 @@ class Plan(_Frozen):
         if self.droppable():
             out.append(f"without    nothing, {', '.join(self.droppable())}")
         out.append("loss       " + "; ".join(_described(c.key, c.component) for c in self.candidates.loss))
+        if self.candidates.objective:
+            out.append(f"objective  {_listed(self.candidates.objective)}")
         fixed = ComponentSpace(name="", fields=self.candidates.train)
         out.append(f"train      {_described('', fixed).strip() or 'defaults'}")
         out.append(f"metric     {self.metric} ({'larger' if self.maximize else 'smaller'} is better)")

@@ -26,14 +26,17 @@ from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 from automm.recipe.model import Recipe
 
+UNLABELED = "unlabeled"
+"""The part whose rows have no answer."""
+
 
 class Part(NamedTuple):
-    """The rows of one side of the split.
+    """The rows of one side of the split, or those without an answer.
 
     Attributes:
         table: Where they are.
         rows: Row numbers in the table, sorted; rows with a bad target are not among them.
-        target: Their coded targets, [rows] or [rows, size].
+        target: Their coded targets, [rows] or [rows, size]; zeros for rows without an answer.
         group: Rows with the same number, int64 [rows], must not be split; None if every row is alone.
     """
 
@@ -74,8 +77,8 @@ def prepare(recipe: Recipe, registry: Registry, cache: Path, ledger: Ledger) -> 
         registry.entry("exporter", name)
     tables = {
         part: open_table(sources, recipe.folder, cache)
-        for part, sources in (("train", recipe.data.train), ("valid", recipe.data.valid), ("test", recipe.data.test))
-        if sources
+        for part in ("train", "valid", "test", UNLABELED)
+        if (sources := getattr(recipe.data, part))
     }
     table = tables["train"]
     if table.rows < 2 + ("valid" not in tables):
@@ -92,10 +95,13 @@ def prepare(recipe: Recipe, registry: Registry, cache: Path, ledger: Ledger) -> 
         raise DataError(f"{table.name}: no column is left to predict from ({_reasons(inference.left_out)})")
     needed = [column for item in inference.inputs for column in item.columns]
     for part in set(tables) - {"train"}:
-        for column in (*recipe.target.columns, *needed):
+        for column in (*(recipe.target.columns if part != UNLABELED else ()), *needed):
             require_column(tables[part], column, f"data.{part}")
     parts = _parts(recipe, tables, task, registry, ledger)
     sides = {name: (part.table, part.rows) for name, part in parts.items() if len(part.rows)}
+    if UNLABELED in tables:
+        rows = np.arange(tables[UNLABELED].rows)
+        parts[UNLABELED] = Part(tables[UNLABELED], rows, np.zeros(len(rows)))
     notes = [note for found in tables.values() for note in found.notes]
     warnings = notes + leakage_warnings(sides.pop("train"), sides, inference.inputs, recipe.target.columns)
     return Prepared(parts, profiles, inference, task, reason, warnings, ledger)

@@ -20,6 +20,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "fusion": ("__init__", "forward"),
     "learner": ("fit", "forward"),
     "loss": ("forward",),
+    "objective": ("__init__", "forward"),
     "task": ("claim", "metric_names", "fit", "encode", "target", "head", "answer", "metrics", "decoder"),
     "exporter": (),
     "compressor": (),
@@ -37,6 +38,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "decoder": ("op",),
 }
 """Kind → the class attributes an author must set."""
+PARTS = ("task", "fusion", "loss", "objective", "learner")
+"""The kinds of which a resolved configuration names one at most."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ class Registry:
         Returns:
             "kind name" → "plugin", "distribution" and "version" of its owner.
         """
-        choices = [(kind, resolved[kind]["name"]) for kind in ("task", "fusion", "loss", "learner") if kind in resolved]
+        choices = [(kind, resolved[kind]["name"]) for kind in PARTS if kind in resolved]
         choices += [("encoder", choice["name"]) for choice in resolved["encoders"].values()]
         owners = {f"{kind} {name}": self.entry(kind, name).owner for kind, name in choices}
         return {name: asdict(owner) for name, owner in sorted(owners.items())}

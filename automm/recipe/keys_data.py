@@ -18,11 +18,12 @@ METHODS = ("random", "group", "time")
 
 
 def read_data(walk: Walk, node: Node) -> DataSpec | None:
-    """`data:` a path, a list of paths, or {train, valid, test, max_bad_rows}."""
+    """`data:` a path, a list of paths, or {train, valid, test, unlabeled, max_bad_rows}."""
     if not isinstance(node.value, dict):
         return DataSpec(train=_files(walk, node))
-    parts = walk.mapping(node, ("train", "valid", "test", "max_bad_rows"), "{train: products.csv, test: holdout.csv}")
-    values: dict[str, Any] = {key: _files(walk, parts[key]) for key in ("train", "valid", "test") if key in parts}
+    keys = ("train", "valid", "test", "unlabeled")
+    parts = walk.mapping(node, (*keys, "max_bad_rows"), "{train: products.csv, test: holdout.csv}")
+    values: dict[str, Any] = {key: _files(walk, parts[key]) for key in keys if key in parts}
     if "max_bad_rows" in parts and (share := walk.number(parts["max_bad_rows"], "a share from 0 to 1")) is not None:
         values["max_bad_rows"] = share
         if not 0 <= share <= 1:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from automm.core.space import ANY, ComponentSpace, Space
+from automm.core.space import ANY, NONE, ComponentSpace, Fixed, Space
 from automm.plugin.registry import Registry
 from automm.recipe.components import Misfit, read_component, read_components, read_fields
 from automm.recipe.keys_data import REST
@@ -47,8 +47,8 @@ def remedies(registry: Registry) -> list[str]:
 
 
 def read_model(walk: Walk, node: Node) -> ModelSpec:
-    """`model:` {encoders, fusion, loss, learner}."""
-    parts = walk.mapping(node, ("encoders", "fusion", "loss", "learner"), "{fusion: gated}")
+    """`model:` {encoders, fusion, loss, objective, learner}."""
+    parts = walk.mapping(node, ("encoders", "fusion", "loss", "objective", "learner"), "{fusion: gated}")
     task = walk.task
 
     def fusion_misfit(cls: Any) -> str | None:
@@ -69,18 +69,27 @@ def read_model(walk: Walk, node: Node) -> ModelSpec:
 
     return ModelSpec(
         encoders=_encoders(walk, parts["encoders"]) if "encoders" in parts else {},
-        fusion=_fusions(walk, parts["fusion"], fusion_misfit) if "fusion" in parts else (),
+        fusion=_named(walk, parts["fusion"], "fusion", fusion_misfit, (ANY,)) if "fusion" in parts else (),
         loss=read_components(walk, parts["loss"], "loss", loss_misfit) if "loss" in parts else (),
+        objective=_objectives(walk, parts["objective"]) if "objective" in parts else (),
         learner=read_components(walk, parts["learner"], "learner", learner_misfit) if "learner" in parts else (),
     )
 
 
-def _fusions(walk: Walk, node: Node, misfit: Misfit) -> tuple[ComponentSpace, ...]:
-    """Fusions by name; `any`, alone or in a list, stands for all (others) that suit."""
+def _objectives(walk: Walk, node: Node) -> tuple[ComponentSpace, ...]:
+    """Objectives by name; `none` stands for training without one."""
+    return _named(walk, node, "objective", lambda cls: None, (NONE, ANY))
+
+
+def _named(walk: Walk, node: Node, kind: str, misfit: Misfit, words: tuple[str, ...]) -> tuple[ComponentSpace, ...]:
+    """Components by name, and words that stand for other than one: `any` for all (others) that suit, `none`."""
     items = walk.items(node)
-    named = [item for item in items if isinstance(item.value, list | dict) or item.text != ANY]
-    found = read_components(walk, dataclasses.replace(node, value=named), "fusion", misfit) if named else ()
-    return found if len(named) == len(items) else (*found, ComponentSpace(name=ANY))
+    named = [item for item in items if isinstance(item.value, list | dict) or item.text not in words]
+    found = read_components(walk, dataclasses.replace(node, value=named), kind, misfit) if named else ()
+    said = [item.text for item in items if item not in named]
+    spaces = tuple(ComponentSpace(name=word) for word in words if word in said)
+    first = bool(items) and items[0] not in named  # without a search the first of a list counts
+    return (*spaces, *found) if first else (*found, *spaces)
 
 
 def _or(names: Iterable[str]) -> str:
@@ -127,6 +136,19 @@ def read_metric(walk: Walk, node: Node) -> str | None:
 def metric_word(walk: Walk) -> str:
     """What metrics are called in messages."""
     return f"metric of the task {walk.task.name}" if walk.task else "metric"
+
+
+def check_objective(walk: Walk, nodes: Mapping[str, Node], values: Mapping[str, Any]) -> None:
+    """Notes rows and epochs that only an objective would use."""
+    model, train = (nodes[key].value if key in nodes else None for key in ("model", "train"))
+    if isinstance(model, dict) and "objective" in model and model["objective"].text != NONE:
+        return
+    example = next(iter(walk.registry.names("objective")), "...")
+    hint = f"name an objective, such as model: {{objective: {example}}}"
+    if "data" in values and values["data"].unlabeled:
+        walk.add(walk.mapping(nodes["data"], None, "")["unlabeled"], f"nothing learns from these rows; {hint}")
+    if isinstance(train, dict) and values.get("train", {}).get("pretrain", Fixed(value=0)) != Fixed(value=0):
+        walk.add(train["pretrain"], f"there is nothing to begin with; {hint}")
 
 
 def check_remedy(walk: Walk, nodes: Mapping[str, Node], values: Mapping[str, Any]) -> None:

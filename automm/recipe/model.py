@@ -22,12 +22,14 @@ class DataSpec(_Frozen):
         train: Files, a folder, or one `hf://name[:config]`; several files are read one after the other.
         valid: The same for validation rows; empty: split off.
         test: The same for test rows; empty: no test metrics.
+        unlabeled: The same for rows without an answer, from which objectives learn.
         max_bad_rows: Largest share of bad rows before the run stops.
     """
 
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
     max_bad_rows: float = 0.05
 
 
@@ -75,12 +77,14 @@ class ModelSpec(_Frozen):
         encoders: Input name or modality name → candidates.
         fusion: Candidates.
         loss: Candidates.
+        objective: Candidates, "none" among them or alone; empty: none.
         learner: Candidates: the network, boosted trees, …
     """
 
     encoders: dict[str, tuple[ComponentSpace, ...]] = {}
     fusion: tuple[ComponentSpace, ...] = ()
     loss: tuple[ComponentSpace, ...] = ()
+    objective: tuple[ComponentSpace, ...] = ()
     learner: tuple[ComponentSpace, ...] = ()
 
 

@@ -18,7 +18,15 @@ from automm.recipe.keys_data import (
     read_split,
     read_target,
 )
-from automm.recipe.keys_model import check_remedy, read_imbalance, read_metric, read_model, read_task, read_train
+from automm.recipe.keys_model import (
+    check_objective,
+    check_remedy,
+    read_imbalance,
+    read_metric,
+    read_model,
+    read_task,
+    read_train,
+)
 from automm.recipe.keys_run import (
     read_export,
     read_log,
@@ -121,6 +129,7 @@ def parse_recipe(document: Document, path: Path, registry: Registry) -> Recipe:
     check_columns(walk, nodes, values)
     check_split(walk, nodes, values)
     check_remedy(walk, nodes, values)
+    check_objective(walk, nodes, values)
     if walk.problems:
         raise InvalidRecipeError(walk.problems)
     return Recipe(path=path, name=path.stem, **values)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automm.core.config import Config, Tune
-from automm.core.space import ANY
+from automm.core.space import ANY, NONE
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Entry, Registry
 from automm.recipe.components import leaf_types
@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 NAME: Schema = {"type": ["string", "number", "boolean"]}
 NAMES: Schema = {"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1, "uniqueItems": True}]}
 SHARE: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
-KINDS = ("task", "encoder", "fusion", "loss", "learner", "compressor")
+KINDS = ("task", "encoder", "fusion", "loss", "objective", "learner", "compressor")
 """The kinds that recipes write with fields."""
 
 
@@ -65,6 +65,7 @@ def recipe_schema(registry: Registry) -> Schema:
                             "train": _say("Training rows.", NAMES),
                             "valid": _say("Validation rows; by default split off the training rows.", NAMES),
                             "test": _say("Test rows; by default none.", NAMES),
+                            "unlabeled": _say("Rows without an answer, from which `model.objective` learns.", NAMES),
                             "max_bad_rows": _say(
                                 "Largest share of unusable rows before the run stops.",
                                 {"type": "number", "minimum": 0, "maximum": 1, "default": 0.05},
@@ -134,6 +135,10 @@ def recipe_schema(registry: Registry) -> Schema:
                         _one_or_more({"anyOf": [{"const": ANY}, {"$ref": "#/definitions/fusion"}]}),
                     ),
                     "loss": _say("What training minimises.", _one_or_more({"$ref": "#/definitions/loss"})),
+                    "objective": _say(
+                        "What is learned from rows alone beside their answers; `any` tries all that suit, and none.",
+                        _one_or_more({"anyOf": [{"enum": [NONE, ANY]}, {"$ref": "#/definitions/objective"}]}),
+                    ),
                     "learner": _say(
                         "What learns: the network, or boosted trees and linear models on fixed descriptors.",
                         _one_or_more({"$ref": "#/definitions/learner"}),

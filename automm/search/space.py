@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from automm.core.config import Config
-from automm.core.space import Choices, ComponentSpace, Fixed, Space
+from automm.core.space import NONE, Choices, ComponentSpace, Fixed, Space
 from automm.errors import PluginError
 from automm.plan.candidates import declared
 from automm.plan.model import LearnerChoice, LossChoice, Plan, PlannedInput
@@ -77,12 +77,14 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
     }
     task = sampled("task", "task", c.task, registry, trial)
     loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
+    objective = _component("objective", "objective", c.objective or (ComponentSpace(name=NONE),), registry, trial)
     return {
         "task": task,
         "encoders": {item.slug: encoders[item.group] for item in inputs},
         "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
         "loss": sampled("loss", f"loss.{loss.key}", loss.component, registry, trial),
         "sampling": loss.sampling,
+        **({"objective": objective} if objective else {}),
         "train": _values(TrainConfig, "train", c.train, trial),
         "seed": plan.seed,
     }
@@ -125,10 +127,13 @@ def _choose(name: str, options: dict[str, Any], trial: Any) -> Any:
 def _component(
     kind: str, name: str, options: Sequence[ComponentSpace], registry: Registry, trial: Any
 ) -> dict[str, Any]:
+    """One of some components with its fields; empty where `none` is chosen."""
     by_key: dict[str, ComponentSpace] = {}
     for option in options:
         by_key[option.name if option.name not in by_key else f"{option.name}#{len(by_key)}"] = option
     chosen = _choose(name, by_key, trial)
+    if chosen.name == NONE:
+        return {}
     key = next(key for key, option in by_key.items() if option is chosen)
     return sampled(kind, f"{name}.{key}", chosen, registry, trial)
 

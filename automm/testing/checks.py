@@ -17,6 +17,7 @@ from automm.testing import (
     learners,
     losses,
     modalities,
+    objectives,
     processors,
     tasks,
 )
@@ -28,6 +29,7 @@ CHECKS: dict[str, tuple[Callable[[Subject], None], ...]] = {
     "fusion": (*declarations.CHECKS, *fusions.CHECKS),
     "learner": (*declarations.CHECKS, *learners.CHECKS),
     "loss": (*declarations.CHECKS, *losses.CHECKS),
+    "objective": (*declarations.CHECKS, *objectives.CHECKS),
     "task": (*declarations.CHECKS, *tasks.CHECKS),
     "compressor": (*declarations.CHECKS, *compressors.CHECKS),
     "exporter": (*declarations.CHECKS, *exporters.CHECKS),

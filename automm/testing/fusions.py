@@ -9,40 +9,16 @@ from automm.api import nn, torch
 from automm.core.features import Features
 from automm.core.kinds import Fusion
 from automm.testing import modules
+from automm.testing.inputs import LENGTHS, WIDTHS, longer, noisy, rows_of, some_inputs, tensors_of
 from automm.testing.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDTHS = {"words": 6, "picture": 4, "table": 3}
-LENGTHS = {"words": 4, "picture": 3, "table": 1}
-
-
-def _inputs(rows: int = 16, seed: int = 0, missing: bool = True) -> dict[str, Features]:
-    """Row n misses the inputs whose bit of n is set; row 7 misses all."""
-    generator = torch.Generator().manual_seed(seed)
-    made = {}
-    for bit, (name, width) in enumerate(WIDTHS.items()):
-        time = LENGTHS[name]
-        mask = torch.arange(time) < torch.randint(1, time + 1, (rows, 1), generator=generator)
-        if missing:
-            mask &= (torch.arange(rows)[:, None] >> bit) % 2 == 0
-        tokens = torch.randn(rows, time, width, generator=generator)
-        made[name] = Features(tokens * mask[:, :, None], mask)
-    return made
-
 
 def _make(subject: Subject, widths: Mapping[str, int] = WIDTHS, config: Any = None) -> Any:
     torch.manual_seed(0)
     return subject.cls(config or subject.config, widths).eval()
-
-
-def _rows(inputs: Mapping[str, Features], rows: Any) -> dict[str, Features]:
-    return {name: Features(tokens[rows], mask[rows]) for name, (tokens, mask) in inputs.items()}
-
-
-def _tensors(inputs: Mapping[str, Features]) -> dict[str, Tensor]:
-    return {f"{name}.{part}": tensor for name, f in inputs.items() for part, tensor in f._asdict().items()}
 
 
 def _vector(module: Any, joint: Features) -> Tensor:
@@ -60,7 +36,7 @@ def gives_its_width(subject: Subject) -> None:
     assert isinstance(getattr(module, "width", None), int), "set self.width in __init__"
     for needs in sorted(subject.cls.gives & {"vector", "tokens"}):
         module.needs = needs
-        tokens, mask = module(_inputs())
+        tokens, mask = module(some_inputs())
         what = f"joint tokens where {needs} are needed"
         assert tokens.ndim == 3, f"{what}: shape {list(tokens.shape)} is not [batch, time, width]"
         assert (len(tokens), tokens.shape[2]) == (16, module.width), (
@@ -76,7 +52,7 @@ def gives_its_width(subject: Subject) -> None:
 def any_input_may_be_missing(subject: Subject) -> None:
     """Every combination of missing inputs, none left included, gives finite numbers and a real vector."""
     module = _make(subject)
-    joint = module(_inputs())
+    joint = module(some_inputs())
     modules.finite(joint.tokens, "missing inputs must not give NaN")
     if "vector" in subject.cls.gives:
         assert bool(joint.present.all()), "the joint vector is real even if every input is missing"
@@ -86,7 +62,7 @@ def decisions_add_up(subject: Subject) -> None:
     """The weights of decisions add to 1, and what is not real counts nothing."""
     module = _make(subject)
     if module.decisions:
-        joint = module(_inputs())
+        joint = module(some_inputs())
         weights = module.weigh(joint)
         assert weights.shape == joint.mask.shape, f"weigh gives {list(weights.shape)} for {list(joint.mask.shape)}"
         modules.same(weights.sum(1), torch.ones(len(weights)), "weights must add to 1")
@@ -95,24 +71,19 @@ def decisions_add_up(subject: Subject) -> None:
 
 def missing_tokens_do_not_matter(subject: Subject) -> None:
     """What stands behind an all-False mask, or in padding, changes nothing."""
-    module, inputs = _make(subject), _inputs()
-    noisy = {name: Features(tokens + 5.0 * ~mask[:, :, None], mask) for name, (tokens, mask) in inputs.items()}
-    modules.same_features(module(noisy), module(inputs), "masked tokens must not matter")
+    module, inputs = _make(subject), some_inputs()
+    modules.same_features(module(noisy(inputs)), module(inputs), "masked tokens must not matter")
 
 
 def padding_does_not_matter(subject: Subject) -> None:
     """More padding changes nothing."""
-    module, inputs = _make(subject), _inputs()
-    longer = {
-        name: Features(nn.functional.pad(tokens, (0, 0, 0, 3)), nn.functional.pad(mask, (0, 3)))
-        for name, (tokens, mask) in inputs.items()
-    }
-    modules.same_features(module(longer), module(inputs), "padding must not matter")
+    module, inputs = _make(subject), some_inputs()
+    modules.same_features(module(longer(inputs)), module(inputs), "padding must not matter")
 
 
 def present_inputs_matter(subject: Subject) -> None:
     """Each present input changes the joint features."""
-    module, inputs = _make(subject), _inputs(missing=False)
+    module, inputs = _make(subject), some_inputs(missing=False)
     before = _vector(module, module(inputs))
     for name, (tokens, mask) in inputs.items():
         after = _vector(module, module({**inputs, name: Features(tokens.flip(0) + mask[:, :, None], mask)}))
@@ -121,50 +92,50 @@ def present_inputs_matter(subject: Subject) -> None:
 
 def rows_are_independent(subject: Subject) -> None:
     """A row alone gives what it gives in a batch."""
-    module, inputs = _make(subject), _inputs()
+    module, inputs = _make(subject), some_inputs()
     joint = module(inputs)
     for row in (0, 3, 7):
-        alone, whole = module(_rows(inputs, [row])), Features(joint.tokens[[row]], joint.mask[[row]])
+        alone, whole = module(rows_of(inputs, [row])), Features(joint.tokens[[row]], joint.mask[[row]])
         modules.same_features(alone, whole, "a row alone must give what it gives in a batch")
 
 
 def row_order_does_not_matter(subject: Subject) -> None:
     """Permuted rows give permuted features."""
-    module, inputs = _make(subject), _inputs()
+    module, inputs = _make(subject), some_inputs()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
     modules.same(
-        module(_rows(inputs, order)).mean(), module(inputs).mean()[order], "rows must not depend on their order"
+        module(rows_of(inputs, order)).mean(), module(inputs).mean()[order], "rows must not depend on their order"
     )
 
 
 def one_input_is_enough(subject: Subject) -> None:
     """A model with a single input works."""
     module = _make(subject, {"words": WIDTHS["words"]})
-    modules.finite(module({"words": _inputs()["words"]}).tokens, "a single input must work")
+    modules.finite(module({"words": some_inputs()["words"]}).tokens, "a single input must work")
 
 
 def gradients_reach_every_parameter(subject: Subject) -> None:
     """Loss and gradients are finite, and every parameter gets one."""
     module = _make(subject)
-    loss = _vector(module, module(_inputs())).square().sum()
+    loss = _vector(module, module(some_inputs())).square().sum()
     modules.gradients(module, loss, "with every combination of missing inputs")
     trained = _make(subject).train()
-    modules.finite(trained(_inputs()).tokens, "in training")
+    modules.finite(trained(some_inputs()).tokens, "in training")
 
 
 def works_in_half_precision(subject: Subject) -> None:
     """Under bfloat16 autocast features and gradients are finite, and near those in 32 bit."""
-    inputs = _inputs()
+    inputs = some_inputs()
     modules.half_precision(_make(subject), lambda module: _vector(module, module(inputs)), "in bfloat16")
 
 
 def two_ranks_agree_with_one(subject: Subject) -> None:
     """Two processes of a job, each on half of the rows, get the gradients of one on all rows."""
-    inputs = _inputs()
+    inputs = some_inputs()
     direction = torch.randn(16, _make(subject).width, generator=torch.Generator().manual_seed(0))
 
     def loss(module: Any, rows: range) -> Tensor:
-        part = _rows(inputs, slice(rows.start, rows.stop))
+        part = rows_of(inputs, slice(rows.start, rows.stop))
         return (_vector(module, module(part)) * direction[rows.start : rows.stop]).sum()
 
     modules.two_ranks(lambda: _make(subject), loss, 16)
@@ -172,26 +143,26 @@ def two_ranks_agree_with_one(subject: Subject) -> None:
 
 def minds_its_own_business(subject: Subject) -> None:
     """Building and calling it prints nothing and leaves global random states alone."""
-    inputs = _inputs()
+    inputs = some_inputs()
     with modules.well_behaved("fusion"):
         subject.cls(subject.config, WIDTHS).train()(inputs)
 
 
 def leaves_inputs_alone(subject: Subject) -> None:
     """Inputs are not changed in place."""
-    module, inputs = _make(subject).train(), _inputs()
-    modules.unchanged(_tensors(inputs).values(), lambda: module(inputs), "forward must not change its inputs")
+    module, inputs = _make(subject).train(), some_inputs()
+    modules.unchanged(tensors_of(inputs).values(), lambda: module(inputs), "forward must not change its inputs")
 
 
 def eval_is_deterministic(subject: Subject) -> None:
     """In eval mode the same batch gives the same numbers."""
-    module, inputs = _make(subject), _inputs()
+    module, inputs = _make(subject), some_inputs()
     assert torch.equal(module(inputs).tokens, module(inputs).tokens), "eval mode must be deterministic"
 
 
 def copies_and_reloads(subject: Subject) -> None:
     """Deep copies and state dictionaries keep the numbers."""
-    inputs = _inputs()
+    inputs = some_inputs()
     modules.copies(_make(subject), lambda module: module(inputs).mean(), lambda: _make_other(subject))
 
 
@@ -204,13 +175,13 @@ def search_space_works(subject: Subject) -> None:
     """Both ends of the search space, and every choice, give finite features."""
     for config in subject.corners():
         module: Fusion = _make(subject, config=config)
-        modules.finite(module(_inputs()).tokens, f"with {config!r}")
-        modules.finite(module.train()(_inputs()).tokens, f"in training with {config!r}")
+        modules.finite(module(some_inputs()).tokens, f"with {config!r}")
+        modules.finite(module.train()(some_inputs()).tokens, f"in training with {config!r}")
 
 
 def learns_a_planted_signal(subject: Subject) -> None:
     """Learns a target that each of two inputs tells half of."""
-    module, inputs = _make(subject), _inputs(64, missing=False)
+    module, inputs = _make(subject), some_inputs(64, missing=False)
     target = inputs["words"].mean()[:, 0] + inputs["picture"].mean()[:, 0]
     torch.manual_seed(0)
     head = nn.Linear(module.width, 1)
@@ -229,9 +200,9 @@ def exports_a_graph(subject: Subject) -> None:
         for name, time in LENGTHS.items()
         for part in ("tokens", "mask")
     }
-    shorter = {n: Features(t[:, :2], m[:, :2]) for n, (t, m) in _inputs(8, seed=2).items()}
-    batches = [_tensors(_inputs(rows, seed=1)) for rows in (1, 3)] + [_tensors(shorter)]
-    modules.exports(module, batches, _tensors(_inputs(8)), dynamic)
+    shorter = {n: Features(t[:, :2], m[:, :2]) for n, (t, m) in some_inputs(8, seed=2).items()}
+    batches = [tensors_of(some_inputs(rows, seed=1)) for rows in (1, 3)] + [tensors_of(shorter)]
+    modules.exports(module, batches, tensors_of(some_inputs(8)), dynamic)
 
 
 def _flat(fusion: Any) -> Any:

@@ -18,13 +18,13 @@ from automm.cache.place import cache_folder, writable
 from automm.cache.space import Space
 from automm.core.kinds import Encoder, Task
 from automm.core.processor import Processor
-from automm.core.profile import InputInfo
+from automm.core.profile import Context, InputInfo
 from automm.data.arrays import ArrayStore, InputCells, cache_derived, cache_share
 from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
 from automm.errors import DataError, TooDearError
-from automm.plan.model import Plan, PlannedInput
+from automm.plan.model import Plan, PlannedInput, context_of
 from automm.plan.prepare import Part
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
@@ -267,6 +267,13 @@ class Bench:
                 self._folder / "arrays", processor, item.info, own.table, own.rows, self._cache,
                 (self.ranks.rank, self.ranks.world),
             )  # fmt: skip
+
+    def context(self, resolved: Mapping[str, Any]) -> Context:
+        """The problem as it stands before a configuration, which may do without some inputs."""
+        return context_of(
+            tuple(self._inputs[slug] for slug in resolved["encoders"]), task=self.task.name,
+            rows=self.plan.rows["train"], target=self.task.target(), needs=self.task.needs, metric=self.metric,
+        )  # fmt: skip
 
     def view(self, part: str, resolved: Mapping[str, Any]) -> View:
         """What a configuration sees of a part."""

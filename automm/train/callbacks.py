@@ -51,6 +51,12 @@ class Watch(L.Callback):
         self.pruned = False
         self.ended = "all epochs done"
         self._began = time.monotonic()
+        self._first: int | None = None  # the first epoch with the loss; an objective may come before it
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Notes when the loss joins in: before that there is nothing to measure."""
+        if self._first is None and not module.alone:
+            self._first = trainer.current_epoch
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Ends the epoch when the time is up."""
@@ -64,6 +70,10 @@ class Watch(L.Callback):
         """Measures and decides; every rank comes to the same decision."""
         epoch, loss = trainer.current_epoch, module.take_loss()
         self._ranks.share(module.model.buffers())
+        if self._first is None and not trainer.should_stop:
+            self.history.append({"epoch": epoch, "loss": loss})
+            return
+        first = epoch if self._first is None else self._first
         metrics, answers = self._measure()
         value = metrics[self._metric]
         self.history.append({"epoch": epoch, "loss": loss, **metrics})
@@ -71,24 +81,26 @@ class Watch(L.Callback):
             self.best, self.best_epoch, self.best_answers = metrics, epoch, answers
             weights = module.model.state_dict()
             self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
-        pruned, late = self._ranks.first(lambda: self._tell(trainer.logger, epoch, value, {"loss": loss, **metrics}))
+        pruned, late = self._ranks.first(
+            lambda: self._tell(trainer.logger, epoch, first, value, {"loss": loss, **metrics})
+        )
         if pruned:
             self.pruned, self.ended = True, "pruned"
         elif late:
             self.ended = late
-        elif epoch - self.best_epoch >= self._patience:
+        elif epoch - max(self.best_epoch, first - 1) >= self._patience:
             self.ended = f"no better {self._metric} for {self._patience} epochs"
         else:
             return
         trainer.should_stop = True
 
     def _tell(
-        self, logger: Any, epoch: int, value: float | None, figures: dict[str, float | None]
+        self, logger: Any, epoch: int, first: int, value: float | None, figures: dict[str, float | None]
     ) -> tuple[bool, str | None]:
         """Logs the epoch; gives whether the trial is pruned, and why it must end otherwise. Rank 0 only."""
         if logger is not None:
             logger.log_metrics({name: figure for name, figure in figures.items() if figure is not None}, step=epoch)
-        pruned = value is not None and self._on_epoch(epoch, value, figures)
+        pruned = value is not None and self._on_epoch(epoch - first, value, figures)
         took = (time.monotonic() - self._began) / (epoch + 1)
         return pruned, self._out_of_time(took)
 

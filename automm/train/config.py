@@ -14,6 +14,8 @@ class TrainConfig(Config):
 
     epochs: Annotated[int, Field(ge=1)] = 30
     """Most passes over the training rows; early stopping usually ends sooner. Default: 10 to 60, by number of rows."""
+    pretrain: Annotated[int, Field(ge=0)] = 0
+    """Passes in the beginning that train on `model.objective` alone; `epochs` follow with the loss beside it."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Rows per step, over all processes. By default 16 to 256, by number of rows."""
     learning_rate: Annotated[float, Field(gt=0), Tune(2e-4, 5e-3, log=True)] = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from automm.core.features import Features
 from automm.core.kinds import Loss, Task
+from automm.core.objective import Objective
 from automm.errors import AutommError, PluginError
 from automm.model.assemble import MultimodalModel
 from automm.plugin.blame import blamed, who
@@ -50,6 +52,9 @@ class TrialModule(L.LightningModule):
         train: The resolved `train` block.
         ranks: The processes of the job.
         registry: To name the owner of a component that raises.
+        objective: What is learned from rows alone, beside the loss.
+        unlabeled: Batches without answers for the objective, one a step, without end.
+        alone: Steps in the beginning that train on the objective alone.
     """
 
     def __init__(
@@ -62,10 +67,14 @@ class TrialModule(L.LightningModule):
         train: Mapping[str, Any],
         ranks: Ranks,
         registry: Registry,
+        objective: Objective | None = None,
+        unlabeled: Iterator[dict[str, Tensor]] | None = None,
+        alone: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.objective = model, loss, objective
+        self._unlabeled, self._alone = unlabeled, alone
         self.alarm = nn.Parameter(torch.zeros(()))
         self._task, self._groups, self._steps, self._train = task, groups, max(steps, 1), train
         self._ranks, self._registry = ranks, registry
@@ -74,20 +83,28 @@ class TrialModule(L.LightningModule):
         self._total: Tensor | float = 0.0
         self.time_used = 0.0
 
+    @property
+    def alone(self) -> bool:
+        """Whether the objective is trained without the loss; it may take half of a trial's time at most."""
+        step = self._schedule.last_epoch if hasattr(self, "_schedule") else 0
+        return step < self._alone and self.time_used < 0.5
+
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019).
+        """AdamW with linear warm-up and cosine decay (Loshchilov & Hutter 2017, 2019); twice, if the objective begins.
 
         The decay follows the steps, or the share of the trial's time that is used, whichever is further: training that
         the clock ends early still ends with a small learning rate.
         """
         idle = {"params": [self.alarm], "lr": 0.0, "weight_decay": 0.0}
         self._optimizer = torch.optim.AdamW([*self._groups, idle], fused=True)
-        warm = max(1, round(self._train["warmup"] * self._steps))
 
         def factor(step: int) -> float:
+            begin, end = (0, self._alone) if step < self._alone else (self._alone, self._steps)
+            step, steps = step - begin, end - begin
+            warm = max(1, round(self._train["warmup"] * steps))
             if step < warm:
                 return float((step + 1) / warm)
-            done = max((step - warm) / max(1, self._steps - warm), self.time_used)
+            done = max((step - warm) / max(1, steps - warm), self.time_used)
             return float(0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
@@ -119,21 +136,47 @@ class TrialModule(L.LightningModule):
         self._steps_counted += 1
 
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
-        output = self.model(batch)
-        target = self._task.model_target(batch["target"])
-        self.loss.progress = min(1.0, max(self._schedule.last_epoch / self._steps, self.time_used))
+        features = self.model.features(batch)
+        total = 0.0 * self.alarm
+        if self.objective is not None:
+            total = total + self._learned(self.objective, features)
+        return total if self.alone else total + self._judged(self.model.decide(features), batch["target"])
+
+    def _learned(self, objective: Objective, features: dict[str, Features]) -> Tensor:
+        """What the objective says of the rows, those without an answer included."""
+        seen = [features]
+        if self._unlabeled is not None:
+            seen.append(self.model.features(next(self._unlabeled)))
+        found = []
+        for one in seen:
+            rows = len(next(iter(one.values())).mask)
+            with blamed(self._registry, type(objective), "forward"):
+                values = objective(one, self.model.vector)
+            self._check_rows(objective, values, rows)
+            found.append(values.float())
+        if self._schedule.last_epoch == 0 and not all(bool(values.isfinite().all()) for values in found):
+            raise PluginError(f"{who(type(objective))} gives NaN or infinity in the first training batch")
+        weighted: Tensor = objective.config.weight * torch.cat(found).mean()
+        return weighted
+
+    def _judged(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+        target = self._task.model_target(target)
+        steps = max(1, self._steps - self._alone)
+        self.loss.progress = min(1.0, max((self._schedule.last_epoch - self._alone) / steps, self.time_used))
         with blamed(self._registry, type(self.loss), "forward"):
             rows = self.loss(output.float(), target)  # [batch]
-        if not isinstance(rows, Tensor) or rows.shape != target.shape[:1]:
-            gave = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            raise PluginError(
-                f"{who(type(self.loss))} must give one value per row, [{target.shape[0]}]; it gave {gave}"
-            )
-        if self._schedule.last_epoch == 0 and not bool(rows.isfinite().all()):
+        self._check_rows(self.loss, rows, len(target))
+        if self._schedule.last_epoch in (0, self._alone) and not bool(rows.isfinite().all()):
             finite = bool(output.isfinite().all())
             raiser = type(self.loss) if finite else type(self._task)
             raise PluginError(f"{who(raiser)} gives NaN or infinity in the first training batch")
-        return rows.mean() + 0.0 * self.alarm
+        return rows.mean()
+
+    def _check_rows(self, component: Loss | Objective, values: Any, rows: int) -> None:
+        if not isinstance(values, Tensor) or values.shape != (rows,):
+            gave = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise PluginError(f"{who(type(component))} must give one value per row, [{rows}]; it gave {gave}")
 
     def take_loss(self) -> float:
         """The mean training loss since the last call, over all ranks.

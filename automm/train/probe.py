@@ -86,7 +86,7 @@ def probe_plan(
     share = sum(plan.rows.values()) / sum(len(view.target) for view in views.values())
     prepare = opening + (time.monotonic() - start) * share
     if "train" in resolved:
-        short = {**resolved, "train": {**resolved["train"], "epochs": PROBE_EPOCHS}}
+        short = {**resolved, "train": {**resolved["train"], "epochs": PROBE_EPOCHS, "pretrain": 0}}
         report, _ = run_trial("probe", short, bench, folder / "probe")
     else:
         report = run_learner("probe", resolved, bench, folder / "probe")
@@ -95,7 +95,8 @@ def probe_plan(
     rows = plan.rows["train"] + plan.rows["valid"]
     epochs = resolved["train"]["epochs"] if "train" in resolved else 1
     epoch = report.seconds / min(PROBE_EPOCHS, epochs) * rows / sum(len(view.positions) for view in views.values())
-    trial = epoch * max(1.0, EARLY_STOP * epochs)
+    alone = resolved["train"]["pretrain"] if "objective" in resolved else 0
+    trial = epoch * (alone + max(1.0, EARLY_STOP * epochs))
     baselines = len(plan.modalities()) if len(plan.modalities()) > 1 else 0
     trials = plan.trials or 10**6
     if plan.time is not None:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from automm.data.batches import Batches
 from automm.errors import StorageError
-from automm.model.assemble import AnswerModel, MultimodalModel, build_model, parameter_groups
+from automm.model.assemble import AnswerModel, MultimodalModel, build_model, build_objective, parameter_groups
+from automm.plan.prepare import UNLABELED
 from automm.plugin.blame import blamed, told
 from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
@@ -30,6 +31,8 @@ from automm.train.ranks import TIMEOUT, Ranks
 from automm.train.report import TrialReport
 
 EVALUATION_BATCH = 256
+MOST_UNLABELED = 7
+"""A step sees up to so many times as many rows without an answer as with one (Sohn et al. 2020, FixMatch)."""
 ROW = f"{TAG}row"
 """The row numbers among a trial's kept answers."""
 
@@ -54,6 +57,11 @@ class TensorBatches:
         for batch in self._batches:
             yield {key: torch.from_numpy(value).to(self._where) for key, value in batch.items()}
         self.epoch += 1
+
+    def endless(self) -> Iterator[dict[str, Tensor]]:
+        """One epoch after the other."""
+        while True:
+            yield from self
 
 
 def evaluation_batches(view: View, ranks: Ranks) -> TensorBatches:
@@ -83,6 +91,7 @@ def run_trial(
     on_epoch: Callable[[int, float, dict[str, Any]], bool] = lambda *_: False,
     deadline: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    least: int = 0,
     callbacks: list[Any] | None = None,
     logger: Any = None,
     start: Callable[[MultimodalModel], None] = lambda _: None,
@@ -97,6 +106,7 @@ def run_trial(
         on_epoch: Called on rank 0 after each epoch with (epoch, value, metrics); True prunes the trial.
         deadline: `time.monotonic()` at which training ends.
         stopping: Asks whether the user wants the run to end.
+        least: Epochs that must be possible before the deadline; a trial that is too slow for that fails at once.
         callbacks: More Lightning callbacks.
         logger: A Lightning logger.
         start: Is given the new model, to load weights that it begins with.
@@ -134,7 +144,7 @@ def run_trial(
 
             watch = Watch(
                 on_valid, bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
-                on_epoch, deadline, stopping, ranks,
+                on_epoch, deadline, stopping, ranks, min(least, resolved["train"]["epochs"]),
             )  # fmt: skip
             _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
         except Exception as problem:
@@ -177,7 +187,7 @@ def run_trial(
 def _prepare(
     resolved: dict[str, Any], bench: Bench, start: Callable[[MultimodalModel], None]
 ) -> tuple[TrialModule, TensorBatches, TensorBatches]:
-    """Model, loss and data of a trial."""
+    """Model, loss, objective and data of a trial."""
     ranks, registry, train = bench.ranks, bench.registry, resolved["train"]
     views = {part: bench.view(part, resolved) for part in ("train", "valid")}
     model = build_model(resolved, views["train"].processors, bench.task, registry)
@@ -190,9 +200,28 @@ def _prepare(
         shuffle=True, seed=resolved["seed"], rank=ranks.rank, world=ranks.world, by_length=True,
         **bench.sampling(views["train"], resolved["sampling"]),
     )  # fmt: skip
-    groups = parameter_groups(model, resolved, registry, loss)
-    module = TrialModule(model, loss, bench.task, groups, train["epochs"] * len(batches), train, ranks, registry)
+    objective = build_objective(resolved, model, bench.context(resolved), registry)
+    groups = parameter_groups(model, resolved, registry, loss, objective)
+    alone = train["pretrain"] if objective else 0
+    module = TrialModule(
+        model, loss, bench.task, groups, (alone + train["epochs"]) * len(batches), train, ranks, registry,
+        objective, _unlabeled(bench, resolved, len(views["train"].positions)) if objective else None,
+        alone * len(batches),
+    )  # fmt: skip
     return module, TensorBatches(batches, device()), evaluation_batches(views["valid"], ranks)
+
+
+def _unlabeled(bench: Bench, resolved: dict[str, Any], labeled: int) -> Iterator[dict[str, Tensor]] | None:
+    """Batches of the rows without an answer, over and over; None if there are none."""
+    if UNLABELED not in bench.parts or not len(bench.parts[UNLABELED].rows):
+        return None
+    view = bench.view(UNLABELED, resolved)
+    times = min(-(-len(view.positions) // labeled), MOST_UNLABELED)
+    batches = Batches(
+        view.stores, None, resolved["train"]["batch_size"] * max(times, 1), positions=view.positions, shuffle=True,
+        seed=resolved["seed"], rank=bench.ranks.rank, world=bench.ranks.world, by_length=True,
+    )  # fmt: skip
+    return TensorBatches(batches, device()).endless()
 
 
 def _fit(
@@ -215,7 +244,7 @@ def _fit(
         # Frozen encoders are in eval mode on purpose.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
         trainer = L.Trainer(
-            max_epochs=train["epochs"],
+            max_epochs=train["epochs"] + (train["pretrain"] if module.objective is not None else 0),
             accelerator=where.type,
             devices=1 if ranks.world == 1 else ranks.world // ranks.nodes,
             num_nodes=ranks.nodes,

@@ -8,6 +8,7 @@ from broken_encoders import SoundEncoder, toy_examples
 from broken_fusions import Sound
 from broken_learners import SoundLearner
 from broken_losses import SoundLoss
+from broken_objectives import SoundObjective
 from needs_torch import Eager
 from rude import Rude
 
@@ -41,7 +42,12 @@ def test_every_check_is_proven_to_fail():
     assert {pair for pair in missing if pair[1] not in declared} == set()
 
 
-@pytest.mark.parametrize("cls", [Sound, SoundEncoder, SoundLearner, SoundLoss, SoundGraph, SoundModel, SoundStudent])
+SOUND = (
+    Sound, SoundEncoder, SoundLearner, SoundLoss, SoundObjective, SoundGraph, SoundModel, SoundStudent,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", SOUND)
 def test_a_sound_component_passes(cls):
     for check in kit(cls):
         if check.name != "exports_a_graph":  # slow; the built-in components show it
