@@ -38,6 +38,8 @@ class Session:
     def __init__(self, data: bytes, what: str, threads: int | None = None) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # Threads that spin while they wait take the core from whatever else runs, a server's event loop for one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         try:

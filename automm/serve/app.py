@@ -110,9 +110,14 @@ class App:
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
         if self.settings.capture is not None:
             self.capture = Capture(self.settings.capture, self.settings.capture_bytes, self.metrics)
-        # The port answers at once (live); readiness follows when the models are loaded.
+        # The port answers at once (live); readiness follows when the models are loaded. A worker that takes another
+        # one's place leaves the port to those that can answer until then.
         watch = asyncio.create_task(self._watch())
         try:
+            if self.settings.replaces:
+                loaded = asyncio.create_task(self.models.loaded.wait())
+                await asyncio.wait({loaded, watch}, return_when=asyncio.FIRST_COMPLETED)
+                loaded.cancel()
             yield
         finally:
             watch.cancel()

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -154,7 +155,7 @@ class _Supervisor:
         previous = {sig: signal.signal(sig, self._pass_on) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:
             for _ in range(self._settings.workers):
-                self._start()
+                self._start(self._settings)
             while self._started:
                 self._ended(*os.wait())
         finally:
@@ -163,7 +164,7 @@ class _Supervisor:
             self._listener.close()
         return self._code
 
-    def _start(self) -> None:
+    def _start(self, settings: Settings) -> None:
         # A signal between fork and the dictionary would miss the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         child = os.fork()
@@ -171,7 +172,7 @@ class _Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-            _leave_worker(self._settings, self._listener)
+            _leave_worker(settings, self._listener)
         self._started[child] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
@@ -194,7 +195,7 @@ class _Supervisor:
             print(f"worker {child} ended with {code}; another one is started", file=sys.stderr, flush=True)
             time.sleep(PAUSE if soon else 0)
             if not self._stopping:
-                self._start()
+                self._start(replace(self._settings, replaces=True))
 
     def _pass_on(self, sig: int, frame: FrameType | None) -> None:
         del frame

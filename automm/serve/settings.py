@@ -65,6 +65,7 @@ class Settings:
         allow_missing: Columns that a request leaves out count as missing.
         examples: Whether the packages' golden rows are offered as examples.
         plugins: Local plugin files.
+        replaces: Whether this is a worker in place of one that ended: it takes no request before it can answer it.
     """
 
     sources: dict[str, Path]
@@ -84,3 +85,4 @@ class Settings:
     examples: bool = False
     plugins: tuple[Path, ...] = ()
     log_level: str = "info"
+    replaces: bool = False

@@ -16,15 +16,17 @@ from typing import Any
 import httpx
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from automm.cli.main import main; main()"
+"""`automm` in a process in which torch cannot be imported."""
 
 
 class Served:
-    """`automm serve` in a process of its own, on a free port; ends with the `with` block."""
+    """`automm serve` in a process of its own without torch, on a free port; ends with the `with` block."""
 
     def __init__(self, folder: Path, *arguments: Any, ready: bool = True, environment: dict[str, str] | None = None):
         self._log = folder / "server.log"
         self._errors = folder / "server.err"
-        command = [sys.executable, "-m", "automm", "serve", *map(str, arguments), "--port", "0", "--threads", "1"]
+        command = [sys.executable, "-c", WITHOUT_TORCH, "serve", *map(str, arguments), "--port", "0", "--threads", "1"]
         with self._log.open("wb") as out, self._errors.open("wb") as err:
             self.process = subprocess.Popen(
                 command, stdout=out, stderr=err, env={**ENVIRONMENT, **(environment or {})}, start_new_session=True

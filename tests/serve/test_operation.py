@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import shutil
 import threading
 import time
 
@@ -13,8 +14,9 @@ import pytest
 
 from automm.data.sources import open_table
 from automm.runtime.predictor import load
+from automm.serve.app import App
 from automm.serve.logs import JsonFormatter
-from automm.serve.settings import Batching
+from automm.serve.settings import Batching, Settings
 from serve.conftest import encoded
 from serve.packages import picture, row
 
@@ -63,19 +65,27 @@ def slow(client, seconds):
 
 def test_deadlines(ask):
     async def check(client):
-        slow(client, 0.4)
-        start = time.perf_counter()
+        model, go, done = client.app.models.find().batcher, threading.Event(), []
+        inner = model._predict
+
+        def waiting(table, rows):
+            assert go.wait(60)
+            done.append(rows)
+            return inner(table, rows)
+
+        model._predict = waiting
         late = await client.predict([encoded()], headers={"x-request-timeout": "0.1"})
         assert late.status_code == 504
         assert late.json()["error"] == "no answer within 0.1 seconds"
-        assert time.perf_counter() - start < 0.35
+        assert not done, "the client is not kept waiting for a model that is late"
+        go.set()
         assert (await client.predict([encoded()])).status_code == 200
         longer = await client.predict([encoded()] * 2, headers={"x-request-timeout": "900"})
         assert longer.status_code == 200
         for wrong in ("soon", "-1", "nan"):
             assert (await client.predict([encoded()], headers={"x-request-timeout": wrong})).status_code == 400
 
-    ask(check, timeout=1.0)
+    ask(check, timeout=60.0)
 
 
 def test_a_full_queue_gets_429_and_accepted_requests_are_answered(ask):
@@ -97,13 +107,26 @@ def test_the_event_loop_answers_while_the_model_runs(ask):
         slow(client, 0.6)
         running = asyncio.create_task(client.predict([encoded()]))
         await asyncio.sleep(0.05)
-        start = time.perf_counter()
         assert (await client.http.get("/v2/health/live")).status_code == 200
-        assert time.perf_counter() - start < 0.3
         assert not running.done()
         assert (await running).status_code == 200
 
     ask(check)
+
+
+@pytest.mark.parametrize("graph", [None, b"broken"])
+def test_a_worker_in_place_of_another_takes_no_request_before_it_can_answer(package, tmp_path, graph):
+    source = shutil.copytree(package, tmp_path / "package")
+    if graph:
+        (source / "graphs" / "main.onnx").write_bytes(graph)
+
+    async def check():
+        app = App(Settings(sources={"weather": source}, threads=1, poll=0, replaces=True))
+        async with app._router.lifespan_context(app):  # the port is opened after this
+            assert app.models.ready == (graph is None)
+            assert (app.failed is None) == (graph is None)
+
+    asyncio.run(asyncio.wait_for(check(), 60))
 
 
 def samples(text, name):
@@ -244,9 +267,9 @@ def test_memory_stays_flat(served):
             headers = {"content-type": "application/json"}
             assert served.client.post("/predict", content=bodies[at % len(bodies)], headers=headers).status_code == 200
 
-    ask(200)
+    ask(120)
     before = resident()
-    ask(600)
+    ask(240)
     assert resident() - before < 4e6
 
 
