@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from automm.core.arrays import ArraySpec
 IN_MEMORY = 2**30
 """Entries below this many bytes in all are read into memory, larger ones are mapped."""
 META = "meta.json"
+SUMS = "crc32"
+"""In the description of a segment of the cache: the check-sums of its files."""
+_INTACT: dict[Path, bool] = {}
 
 
 class Entries:
-    """The arrays of a folder, entry by entry.
+    """The arrays of a folder, entry by entry. Files with check-sums are compared with them, once per process.
 
     Attributes:
         folder: Where they are.
@@ -33,6 +37,11 @@ class Entries:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         meta = json.loads((folder / META).read_text("utf-8"))
+        if SUMS in meta:
+            if folder not in _INTACT:
+                _INTACT[folder] = dict(meta[SUMS]).items() <= checksums(folder, meta).items()
+            if not _INTACT[folder]:
+                raise ValueError(f"{folder}: its files are not what was written")
         self.specs = {name: ArraySpec(dtype, tuple(shape), pad) for name, (dtype, shape, pad) in meta["specs"].items()}
         self.nbytes = sum(file.stat().st_size for file in folder.glob("*.npy"))
         keep = self.nbytes < IN_MEMORY
@@ -88,9 +97,17 @@ class Entries:
 
 
 def load_npy(path: Path, in_memory: bool = True) -> np.ndarray:
-    """An .npy file, read or mapped."""
+    """An .npy file, read or mapped.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is damaged.
+    """
+    try:
+        array = np.load(path, allow_pickle=False) if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
+    except (TokenError, SyntaxError, TypeError, KeyError, EOFError, MemoryError) as problem:  # of a damaged header
+        raise ValueError(f"{path}: damaged ({problem})") from problem
     # A plain view of the mapping: indexing `np.memmap` itself costs several times as much.
-    array = np.load(path, allow_pickle=False) if in_memory else np.load(path, mmap_mode="r", allow_pickle=False)
     return np.asarray(array)
 
 
@@ -171,9 +188,11 @@ class EntriesWriter:
         (self._folder / META).write_text(json.dumps(meta, allow_nan=False), "utf-8")
 
 
-def checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of every .npy file of a folder, by name."""
-    return {file.name: _crc(file) for file in sorted(folder.glob("*.npy"))}
+def checksums(folder: Path, meta: Mapping[str, Any]) -> dict[str, int]:
+    """CRC-32 of every .npy file of a folder by name, and of its description."""
+    described = json.dumps({key: value for key, value in meta.items() if key != SUMS}, sort_keys=True)
+    sums = {file.name: _crc(file) for file in sorted(folder.glob("*.npy"))}
+    return {**sums, META: zlib.crc32(described.encode())}
 
 
 def _crc(file: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from automm.cache.contents import KEY
-from automm.cache.entries import Entries, EntriesWriter, checksums
+from automm.cache.entries import SUMS, Entries, EntriesWriter, checksums, load_npy
 from automm.cache.place import FORMAT, META, evict, limit_bytes, remove, sweep, touch, writing
 from automm.core.arrays import ArraySpec
 from automm.errors import StorageError
@@ -95,7 +95,7 @@ class Space:
         present = np.ones(len(keys), bool)
         for number, folder in enumerate(sources):
             own = source == number
-            present[own] = np.load(folder / "present.npy", allow_pickle=False)[at[own]]
+            present[own] = load_npy(folder / "present.npy")[at[own]]
             touch(folder)
         refused: dict[int, str] = {}
         if len(missing):
@@ -133,10 +133,12 @@ class Space:
 
     def _keys(self, folder: Path) -> dict[bytes, int]:
         try:
-            keys = np.load(folder / "keys.npy", allow_pickle=False)
-            return {bytes(key): position for position, key in enumerate(keys) if any(key)}
+            raw = load_npy(folder / "keys.npy").tobytes()
         except (OSError, ValueError):
             return {}
+        found = {raw[at : at + KEY]: at // KEY for at in range(0, len(raw), KEY)}
+        found.pop(UNKNOWN, None)
+        return found
 
     def _compute(
         self, keys: Sequence[bytes], missing: np.ndarray, compute: Compute
@@ -158,7 +160,7 @@ class Space:
                 np.save(part / "present.npy", present)
                 writer.finish(about=self._about)
             meta = json.loads((part / META).read_text("utf-8"))
-            (part / META).write_text(json.dumps({**meta, "crc32": checksums(part)}), "utf-8")
+            (part / META).write_text(json.dumps({**meta, SUMS: checksums(part, meta)}), "utf-8")
             home = self.folder / uuid.uuid4().hex[:16]
             os.rename(part, home)
         with contextlib.suppress(OSError):
@@ -166,16 +168,10 @@ class Space:
         return home, present, refused
 
 
-_SOUND: dict[Path, bool] = {}
-
-
 def _sound(folder: Path) -> bool:
-    """Whether the files are what was written; looked at once per process."""
-    if folder not in _SOUND:
-        try:
-            meta = json.loads((folder / META).read_text("utf-8"))
-            Entries(folder)
-            _SOUND[folder] = meta["crc32"] == checksums(folder)
-        except (OSError, ValueError, KeyError, TypeError):
-            _SOUND[folder] = False
-    return _SOUND[folder] and (folder / META).exists()
+    """Whether the files are what was written."""
+    try:
+        Entries(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import math
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +18,12 @@ from typing import Any, Self
 
 from automm.errors import StorageError
 
+UNFINISHED = (
+    ".package.*", ".*.json.*", "trials/*/.*.json.*", "trials/*/*.partial",
+    "work/*/*.part", "work/processors/*/.*.json.*",
+)  # fmt: skip
+"""What is written under such a name gets its own name when it is whole."""
+EVENTS = "events.jsonl"
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -113,8 +121,9 @@ class RunFolder:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
-        self._log = path / "events.jsonl"
+        self._log = path / EVENTS
         self._mend()
+        self._sweep()
         self._began = time.monotonic()
 
     def _mend(self) -> None:
@@ -122,6 +131,16 @@ class RunFolder:
         if self._log.exists() and (data := self._log.read_bytes()) and not data.endswith(b"\n"):
             with self._log.open("r+b") as file:
                 file.truncate(data.rfind(b"\n") + 1)
+
+    def _sweep(self) -> None:
+        """Removes what a kill left half-written; a package that was about to be replaced gets its place back."""
+        for old in self.path.glob(".package.old.*/package"):
+            if not (self.path / old.name).exists():
+                old.rename(self.path / old.name)
+        for pattern in UNFINISHED:
+            for left in self.path.glob(pattern):
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def event(self, event: str, **facts: Any) -> None:
         """Appends an event and shows it to the listener."""

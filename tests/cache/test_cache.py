@@ -120,9 +120,33 @@ def test_a_damaged_entry_is_never_served(data, tmp_path, damage, monkeypatch):
         file.unlink()
     else:
         file.write_bytes(content[: len(content) // 2] if damage in ("truncate", "meta") else content)
-    monkeypatch.setattr("automm.cache.space._SOUND", {})  # as in a new process
+    monkeypatch.setattr("automm.cache.entries._INTACT", {})  # as in a new process
     store = build(tmp_path / "run2", table, tmp_path / "cache")
     assert contents(store) == ["one", "two"]
+
+
+def test_no_flipped_bit_is_ever_served(data, tmp_path, monkeypatch):
+    """Neither to another run, nor to the same one when it goes on: its stores only refer to the cache."""
+    table = data(a=b"one", b=b"three", gone=None)
+    first = build(tmp_path / "run", table, tmp_path / "cache")
+    expected, segment = contents(first), Path(json.loads((first.folder / "index.json").read_text())["entries"])
+    kept = {file: file.read_bytes() for file in segment.iterdir()}
+    random = np.random.default_rng(0)
+    flips = [(file, at) for file, content in kept.items() for at in random.permutation(len(content))[:25].tolist()]
+    for number, (file, at) in enumerate(flips):
+        for other in segment.parent.iterdir():
+            place.remove(other)
+        segment.mkdir()
+        for other, content in kept.items():
+            other.write_bytes(content)
+        content = bytearray(kept[file])
+        content[at] ^= 1 << random.integers(8)
+        file.write_bytes(content)
+        monkeypatch.setattr("automm.cache.entries._INTACT", {})  # as in a new process
+        bad = []
+        store = build(tmp_path / ("run" if number % 2 else f"run{number}"), table, tmp_path / "cache", bad)
+        assert contents(store) == expected, (file.name, at)
+        assert bad == [(2, "m", "no such file")], (file.name, at)
 
 
 def test_a_run_goes_on_after_the_cache_was_cleared(data, tmp_path):
@@ -189,6 +213,32 @@ def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     found = space.gather([bytes([1] * 16)], compute)
     assert found.computed == 1
     assert not list(space.folder.glob("*.part")) + list(space.folder.glob("*.lock"))
+
+
+FULL = """
+import resource, signal, sys, numpy as np
+from pathlib import Path
+from automm.api import ArraySpec
+from automm.cache.space import Piece, Space
+from automm.errors import StorageError
+def compute(missing):
+    for _ in range(100):
+        yield Piece({"x": np.ones((1, 1000), np.float32)}, np.ones(1, bool))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+keys = [bytes([number + 1] * 16) for number in range(100)]
+try:
+    Space(Path(sys.argv[1]), "how", {"x": ArraySpec("float32", (1000,))}, "x").gather(keys, compute)
+except StorageError as problem:
+    print(problem)
+"""
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(tmp_path):
+    """A limit of a file's size stands in: the write fails in the midst of an array."""
+    job = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
+    assert job.stdout.startswith(f"cannot write into the cache {tmp_path} (AUTOMM_CACHE): [Errno 27]")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_ranks_compute_a_share_each(data, tmp_path):

@@ -7,12 +7,9 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from fit.commands import run
-from fit.conftest import ENVIRONMENT, events, summary, write_recipe, write_table
+from fit.conftest import ENVIRONMENT, summary, write_recipe
 
-SEARCH = "search: {trials: 4}\ntrain: {epochs: 12, batch_size: 16}\nmodel: {learner: network}\n"
 BASE = "data: {train: train.csv, test: test.csv}\ntarget: verdict\n"
 
 
@@ -35,34 +32,6 @@ def wait_for(project, kind, count, process):
 def events_so_far(project, kind):
     text = (project / "run" / "events.jsonl").read_text("utf-8")
     return [line for line in text.splitlines() if f'"event": "{kind}"' in line]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_table(folder / "train.csv", 240)
-    write_table(folder / "test.csv", 60, seed=1)
-    assert run("fit", write_recipe(folder, SEARCH, BASE), "--out", "run", cwd=folder).code == 0
-    return summary(folder / "run")
-
-
-@pytest.mark.parametrize("epochs", [2, 25])
-def test_killed_run_goes_on_as_if_undisturbed(project, undisturbed, epochs):
-    recipe = write_recipe(project, SEARCH, BASE)
-    process = start(recipe, project)
-    wait_for(project, "epoch", epochs, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done_before = [event["name"] for event in events(project / "run", "trial")]
-    done = run("fit", recipe, "--out", "run", cwd=project)
-    assert done.code == 0, done.err
-    names = [event["name"] for event in events(project / "run", "trial")]
-    assert names == ["0", "1", "2", "3"]  # none lost, none doubled
-    assert names[: len(done_before)] == done_before
-    found = summary(project / "run")
-    assert found["trials"] == undisturbed["trials"]
-    assert found["best"] == undisturbed["best"]
-    assert found["test"] == undisturbed["test"]
 
 
 def test_first_signal_finishes_with_the_best_so_far(project):
