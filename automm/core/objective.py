@@ -33,7 +33,7 @@ class Objective(ModuleComponent, abstract=True):
     class Config(Component.Config):
         """Fields of every objective."""
 
-        weight: Annotated[float, Field(gt=0), Tune(0.03, 1.0, log=True)] = 0.3
+        weight: Annotated[float, Field(gt=0), Tune(0.1, 3.0, log=True)] = 1.0
         """What it counts in training, where the loss counts 1."""
 
     def __init__(self, config: Any, widths: Mapping[str, int], joint: int) -> None:

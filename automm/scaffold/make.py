@@ -17,7 +17,7 @@ from automm.core.component import snake
 from automm.errors import UsageError
 from automm.plugin.loader import load_plugins
 
-KINDS = ("encoder", "fusion", "loss", "learner", "task", "modality", "compressor", "exporter")
+KINDS = ("encoder", "fusion", "loss", "objective", "learner", "task", "modality", "compressor", "exporter")
 """What can be made; a processor comes with its encoder, a decoder with its task."""
 WITH = {"processor": "encoder", "decoder": "task"}
 """Kind → the kind that it comes with."""

@@ -38,6 +38,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
     },
     "Fusion": {"plan": ["unsuited"], "trial": ["__init__", "forward", "weigh"]},
     "Loss": {"plan": ["unsuited"], "trial": ["__init__", "forward"]},
+    "Objective": {"plan": ["unsuited"], "trial": ["__init__", "forward"]},
     "Learner": {"plan": ["unsuited"], "trial": ["__init__", "fit", "forward"], "package": ["fit"]},
     "Compressor": {"package": ["student", "shrink", "compress"]},
     "Exporter": {"package": ["export_graph", "export_package"]},

@@ -38,7 +38,8 @@ pygments_dark_style = "a11y-high-contrast-dark"
 
 NAVIGATION = {
     "For analysts": [
-        "quickstart", "data", "models", "classification", "regression", "multilabel", "imbalance", "use-cases/index",
+        "quickstart", "data", "models", "classification", "regression", "multilabel", "imbalance", "unlabeled",
+        "use-cases/index",
         "recipe", "components", "editor", "run-folder", "report", "predict", "ci", "distributed",
     ],
     "Deploying": ["package", "export", "compression", "serve", "deploy", "monitoring", "launch"],

@@ -121,7 +121,7 @@ def test_licence_and_metadata(tmp_path, licence):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("objective", "x"), "there is nothing to start from for the kind 'objective' (there are: encoder, fusion"),
+        (("metric", "x"), "there is nothing to start from for the kind 'metric' (there are: encoder, fusion"),
         (("processor", "x"), "a processor comes with its encoder: automm plugins new encoder NAME"),
         (("fusion", "3x"), "'3x' is no name for a component: write NAME or OWNER:NAME in lower case"),
         (("fusion", "Router"), "'Router' is no name for a component"),

@@ -136,7 +136,7 @@ class CountsInstances(SoundObjective):
         return self.factor * super().forward(inputs, fuse)
 
 
-@breaks("search_space_works", r"with Config\(weight=0.03, scale=0.0\)")
+@breaks("search_space_works", r"with Config\(weight=0.1, scale=0.0\)")
 class DividesByScaleObjective(SoundObjective):
     """Fails at the end of its range."""
 
