@@ -18,37 +18,62 @@ from automm.search.ensemble import MEMBERS, POOL, Score, select
 
 def choose(run: Run) -> dict[str, Any]:
     """The winner: {"name", "value", "metrics", "members": [[name, weight, resolved], …], "decision", "imbalance",
-    "single": the best model of one modality, if there is one}.
+    "single": the best model of one modality, if there is one, "passed_over": a better model that costs too much,
+    "alone": for an ensemble, the best of its kind without others}.
 
     A single modality wins over the fused models only by being better, an ensemble only if it pays on rows that did not
-    select it.
+    select it. Where models keep the gates on latency and size, only these can win.
 
     Raises:
         NothingSucceededError: With the distinct errors of the failed trials.
         Interrupted: If the run was stopped before the first trial was done.
     """
-    best = best_of([*run.reports, *run.baselines], run)
+    reports = [*run.reports, *run.baselines]
+    kept = affordable(run, reports)
+    best = best_of(kept, run)
     if best is None:
         errors = dict.fromkeys(str(report["error"]) for report in (*run.reports, *run.baselines) if report["error"])
         if run.stopping() and not errors:
             raise Interrupted("stopped before the first trial was done; run the same command again to go on")
         reasons = list(errors)[:5] or ["the time budget ended before the first one"]
         raise NothingSucceededError("no trial gave a model:\n  " + "\n  ".join(reasons))
-    winner = {
+    alone = winner = {
         "name": best["name"],
         "value": best["value"],
         "metrics": best["metrics"],
         "members": [[best["name"], 1.0, best["resolved"]]],
     }
     if run.recipe.search is not None and run.recipe.search.ensemble:
-        winner = _ensemble(run, best)
+        winner = _ensemble(run, best, kept)
     winner["decision"], winner["metrics"] = decide(run, winner["members"])
+    if len(winner["members"]) > 1:
+        alone["decision"], alone["metrics"] = decide(run, alone["members"])
+        winner["alone"] = alone
+    winner["passed_over"] = _passed_over(run, best, reports)
     winner["imbalance"] = compare_remedies(run)
     winner["single"] = _single(run)
     run.event("winner", name=winner["name"], metric=run.plan.metric, value=winner["value"])
     if decision := winner["decision"]:
         run.event("decision", metric=decision.get("metric", run.plan.metric), gain=decision.get("gain"))
     return winner
+
+
+def affordable(run: Run, reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The complete trials that keep the gates on latency and size as they were measured; all of them if none does."""
+    complete = [report for report in reports if report["state"] == "complete"]
+    gates = run.recipe.costs
+    kept = [report for report in complete if all(gate.met(report.get(gate.metric)) for gate in gates)]
+    return kept or complete
+
+
+def _passed_over(run: Run, chosen: dict[str, Any], reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best model, if it is better than the one that is chosen because it costs too much; else empty."""
+    best = best_of(reports, run)
+    if best is None or not run.better(best["value"], chosen["value"]):
+        return {}
+    found = {key: best[key] for key in ("name", "value", "latency_ms", "size_mb")}
+    run.event("passed_over", **found, metric=run.plan.metric, gates=[gate.text for gate in run.recipe.costs])
+    return found
 
 
 def _single(run: Run) -> list[dict[str, Any]]:
@@ -69,7 +94,8 @@ def _members(run: Run) -> int:
     """How many models can still be exported in the time that is left."""
     if run.plan.time is None:
         return MEMBERS
-    return min(MEMBERS, int((run.began + run.plan.time - time.monotonic()) / EXPORT_SECONDS))
+    again = EXPORT_SECONDS if run.recipe.costs else 0.0  # an ensemble that misses a gate makes room for a single model
+    return min(MEMBERS, int((run.began + run.plan.time - time.monotonic() - again) / EXPORT_SECONDS))
 
 
 ALIKE = 3
@@ -89,14 +115,13 @@ def _varied(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _ensemble(run: Run, best: dict[str, Any]) -> dict[str, Any]:
-    """An ensemble of the best trials and baselines, or the one that does without others."""
+def _ensemble(run: Run, best: dict[str, Any], reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An ensemble of the best of some complete trials and baselines, or the one that does without others."""
     import torch
 
     from automm.train.module import measure
 
-    complete = [report for report in (*run.reports, *run.baselines) if report["state"] == "complete"]
-    complete.sort(key=lambda report: report["value"], reverse=run.plan.maximize)
+    complete = sorted(reports, key=lambda report: report["value"], reverse=run.plan.maximize)
     pool, task = [], run.prepared.task
     _, rows, target = kept_answers(run, best["name"])
     for report in _varied(complete)[:POOL]:

@@ -56,7 +56,8 @@ def replay(path: Path, options: FitOptions, name: str) -> dict[str, Any]:
         UsageError: If the run has no such trial.
         StorageError: If recipe or data changed since the run.
     """
-    from automm.orchestrate import planned, run_folder, train
+    from automm.orchestrate import planned, run_folder
+    from automm.trial import Asked, train
 
     began = time.monotonic()
     with joined() as ranks:
@@ -74,7 +75,8 @@ def replay(path: Path, options: FitOptions, name: str) -> dict[str, Any]:
             run = planned(recipe.model_copy(update={"log": ()}), plugins, ranks, folder, log, began)
             ranks.first(lambda: _check_plan(home, run))
             pruned = original["state"] == "pruned"
-            report = train(run, name, original["resolved"], _UntilEpoch(original["epochs"]) if pruned else None, None)
+            asked = Asked(name, original["resolved"], original["rung"])
+            report = train(run, asked, _UntilEpoch(original["epochs"]) if pruned else None, None)
             found = {
                 "name": name, "metric": run.plan.metric, "value": report["value"], "original": original["value"],
                 "same": report["value"] == original["value"], "state": report["state"], "error": report["error"],

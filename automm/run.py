@@ -81,6 +81,12 @@ class Run:
     baselines: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
     loggers: Any = None
+    dear: list[tuple[str, str]] = field(default_factory=list)
+    """Kind and name of components that the time budget does not pay for."""
+    exhausted: set[str] = field(default_factory=set)
+    """Rungs that give nothing new any more."""
+    climbing: tuple[float, int] = (0.0, 0)
+    """When the first rung began (`time.monotonic()`), and how many trials there were by then."""
     continued: Continued | None = None
 
     def event(self, event: str, **facts: Any) -> None:

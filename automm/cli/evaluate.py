@@ -33,8 +33,15 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Local plugin file that the package needs. The file is run.",
 )
+@click.option("--block", multiple=True, metavar="NAME", help="Leave a plugin out.")
 def command(
-    package: Path, table: Path, as_json: bool, allow_missing: bool, batch_size: int, plugins: tuple[Path, ...]
+    package: Path,
+    table: Path,
+    as_json: bool,
+    allow_missing: bool,
+    batch_size: int,
+    plugins: tuple[Path, ...],
+    block: tuple[str, ...],
 ) -> None:
     """Measures PACKAGE on the labelled rows of TABLE.
 
@@ -55,7 +62,7 @@ def command(
         ops.add_file(file)
     predictor = load(package)
     manifest = predictor.package.manifest
-    cls = load_plugins(files=plugins).registry.get("task", manifest.task.name)
+    cls = load_plugins(block=block, files=plugins).registry.get("task", manifest.task.name)
     task = cls(cls.Config.stored(manifest.task.config), manifest.task.state)
     with tempfile.TemporaryDirectory(prefix="automm-evaluate-") as cache:
         source = open_table([table.name], table.resolve().parent, Path(cache))

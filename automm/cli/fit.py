@@ -84,7 +84,7 @@ def replayed(found: dict[str, object]) -> str:
 
 
 def outcome(summary: dict[str, object]) -> list[str]:
-    """The lines that end a run: each modality alone, remedies that were compared, the winner, test metrics, package."""
+    """The lines that end a run: each modality alone, remedies, the winner, what it gains, what is faster, package."""
     metric = str(summary["metric"])
     valid, test, baselines = summary["valid"], summary["test"], summary["baselines"]
     assert isinstance(valid, dict)
@@ -95,12 +95,39 @@ def outcome(summary: dict[str, object]) -> list[str]:
     best = summary["best"]
     assert isinstance(best, dict)
     names = [str(member["name"]) for member in best["members"]]
-    winner = f"ensemble of {len(names)}" if len(names) > 1 else f"trial {names[0]}" if names[0].isdigit() else names[0]
+    winner = f"ensemble of {len(names)}" if len(names) > 1 else _trial(names[0])
     lines.append(f"{'winner: ' + winner:<24} valid {metric} {_number(valid.get(metric))}")
+    lines += _lead(metric, summary["single"])
     if test:
         lines.append(f"{'':<24} test  " + ", ".join(f"{k} {_number(v)}" for k, v in test.items()))
+    lines += _front(metric, summary["pareto"])
     lines.append(f"package: {summary['package']} ({summary['size_mb']} MB, {summary['latency_ms']} ms per row)")
     return lines
+
+
+def _lead(metric: str, single: object) -> list[str]:
+    """By how much the winner beats the best model of one modality."""
+    assert isinstance(single, dict)
+    found = single.get("difference") or {}
+    if found.get("gain") is None or found["low"] is None:
+        return []
+    interval = f"95 % interval {found['low']:+.4f} to {found['high']:+.4f}, {found['rows']:,} {found['part']} rows"
+    return [f"{'  over ' + single['name']:<24} {metric} {found['gain']:+.4f} ({interval})"]
+
+
+def _front(metric: str, pareto: object) -> list[str]:
+    """The two ends of the front of metric and latency, if it has two."""
+    assert isinstance(pareto, list)
+    ends = {"fastest": pareto[0], "best alone": pareto[-1]} if len(pareto) > 1 else {}
+    return [
+        f"{name + ': ' + _trial(end['name']):<24} valid {metric} {_number(end['value'])}, "
+        f"{end['latency_ms']:.2f} ms a row, {end['size_mb']:.1f} MB ({end['what']})"
+        for name, end in ends.items()
+    ]
+
+
+def _trial(name: str) -> str:
+    return f"trial {name}" if name.isdigit() else name
 
 
 SHOWN = 3

@@ -30,6 +30,9 @@ INDEX = "index.json"
 """Written last: says where the entries are."""
 CHUNK = 4096
 MEDIA_CHUNK = 64
+FIRST = 16
+GROWTH = 4
+"""Pieces that are processed begin with `FIRST` rows and grow: the first ones tell how long all will take."""
 
 OnBad = Callable[[int, str, str], None]
 Progress = Callable[[int, int], None]
@@ -60,11 +63,18 @@ class InputCells:
         for _, cells, _ in self.chunks():
             yield cells
 
-    def chunks(self) -> Iterator[tuple[np.ndarray, Any, dict[int, str]]]:
-        """Row numbers, cells, and position → reason for the media cells that cannot be resolved."""
-        size = MEDIA_CHUNK if self.processor.media else CHUNK
-        columns = self.info.columns
-        for rows, cells in self.table.chunks(columns, self.rows, size):
+    def chunks(self, first: int = CHUNK) -> Iterator[tuple[np.ndarray, Any, dict[int, str]]]:
+        """Row numbers, cells, and position → reason for the media cells that cannot be resolved.
+
+        Args:
+            first: Most rows of the first piece; those after it grow.
+        """
+        most = MEDIA_CHUNK if self.processor.media else CHUNK
+        columns, start, size = self.info.columns, 0, min(first, most)
+        while start < len(self.rows):
+            rows = self.rows[start : start + size]
+            cells = self.table.take(columns, rows)
+            start, size = start + size, min(GROWTH * size, most)
             try:
                 yield rows, input_cells(self.processor, columns, cells, self.table.folder), {}
             except BadCells as problem:
@@ -367,7 +377,7 @@ def _each(cells: Any) -> Iterable[Any]:
 def _pieces(cells: InputCells) -> Iterator[Piece]:
     """What the processor makes of the cells."""
     fixed = all(spec.fixed for spec in cells.processor.specs().values())
-    for rows, piece, reasons in cells.chunks():
+    for rows, piece, reasons in cells.chunks(FIRST):
         used, arrays, more = _process(cells.processor, piece, fixed)
         yield Piece(arrays, _present(used, len(rows)), reasons | more)
 

@@ -133,10 +133,13 @@ def _compression(table: Mapping[str, Any]) -> str:
     if not table.get("variants"):
         return ""
     metric, adopted = table["metric"], table["adopted"]
-    rows = [f"| variant | {metric} | lost | ms | times as fast | MB | |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        f"| variant | {metric} | lost | ms | times as fast | MB | frontier | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for one in table["variants"]:
         said = "**in this package**" if one["name"] == (adopted or "full") else one["reason"] or one["state"]
-        cells = [one["name"], "–", "–", "–", "–", "–", said]
+        cells = [one["name"], "–", "–", "–", "–", "–", "yes" if one["frontier"] else "", said]
         if one["latency_ms"]:
             low, high = one["interval"] or ("–", "–")
             span = f" ({low:.2%} to {high:.2%})" if one["interval"] else ""
@@ -150,7 +153,8 @@ def _compression(table: Mapping[str, Any]) -> str:
 ## Compression
 
 Measured on {table["rows"]:,} validation rows against the model as it was trained. Lost is relative, with its 95 %
-interval; milliseconds are the median of one row through the graph on one thread.
+interval; milliseconds are the median of one row through the graph on one thread. On the frontier is what no other
+variant beats: none is as good or better in loss, speed and size.
 
 """
         + "\n".join(rows)

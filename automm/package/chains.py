@@ -12,7 +12,7 @@ from automm.core.compressor import STAGES, Compressor
 from automm.core.profile import Context
 from automm.core.space import Fixed
 from automm.errors import AutommError
-from automm.package.deliver import Assembled, view
+from automm.package.assembled import Assembled, view
 from automm.plan.candidates import Chooser
 from automm.plan.model import PlannedInput, context_of
 from automm.plugin.blame import blamed

@@ -15,9 +15,9 @@ import torch
 
 from automm.core.kinds import Exporter, Graph
 from automm.errors import AutommError
+from automm.package.assembled import VERIFY_ROWS
 from automm.package.chains import Pupil, Seen, chains, shown
 from automm.package.content import PackageContent, PackageInput
-from automm.package.deliver import VERIFY_ROWS
 from automm.package.frontier import Loss, Paired, answers_of, arrays_of, frontier, speeds
 from automm.package.variants import Made, Maker, Variant
 from automm.package.verify import VerificationReport, verify_package

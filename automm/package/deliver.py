@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,108 +10,63 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-import automm
 from automm.answers import decided
-from automm.core.kinds import Exporter, Task
-from automm.core.processor import Processor
-from automm.data.arrays import ArrayStore
+from automm.core.kinds import Exporter
 from automm.errors import GateMissedError, PluginError
-from automm.model.assemble import AnswerModel, EnsembleModel, answer_graph
-from automm.model.learned import restore
-from automm.model.lora import merge_adapters
+from automm.model.assemble import answer_graph
+from automm.package.assembled import VERIFY_ROWS, Assembled, assemble, example_batch, raw_rows, tested_answers, view
+from automm.package.champion import champion
 from automm.package.content import PackageContent, PackageInput
 from automm.package.exports import export_folder
-from automm.package.verify import verify_package
+from automm.package.gates import check_gates, measure_latency, missed, served_bytes
+from automm.package.verify import VerificationReport, verify_package
 from automm.package.write import write_package
-from automm.plan.model import PlannedInput
-from automm.plan.prepare import Part
-from automm.recipe.model import GateSpec
 from automm.report.folder import trial_folder, write_json
 from automm.report.summary import summary_of
 from automm.run import Member, Run
 from automm.runtime import drift
-from automm.runtime.manifest import FILE, RESUME
+from automm.runtime.manifest import FILE
 from automm.train.bench import View
 from automm.train.learn import AGAIN, refit
-from automm.train.module import evaluate, measure
-from automm.train.run import device, evaluation_batches, load_weights
+from automm.train.module import measure
 from automm.update.kept import resume_files
 from automm.update.reference import drift_reference
 
-VERIFY_ROWS = 16
-LATENCY_CALLS = 30
 REFIT_SHARE = 0.4
 """Share of the time that is left after the search for fitting the winning learners on folds."""
 REFIT_SECONDS = 300.0
 """The same without a time budget."""
-LATENCY_SECONDS = 2.0
-"""After this time no further call is measured; slow packages do with fewer."""
-COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass
-class Assembled:
-    """The winner as one module, with the inputs it reads.
+class Made:
+    """A package that was written, verified and measured.
 
     Attributes:
-        module: From batch to answers.
-        choices: Slug in the batch → the planned input and the encoder choice whose processor feeds it.
+        path: Its folder.
+        metrics: Part → metrics.
+        latency_ms: Of one row.
+        size_mb: Of what is served.
+        gates: As `check_gates` gives them.
+        verified: What its verification found.
+        compression: The table of compression; empty without.
     """
 
-    module: torch.nn.Module
-    choices: dict[str, tuple[PlannedInput, dict[str, Any]]]
-
-
-def assemble(run: Run, members: Sequence[Member]) -> Assembled:
-    """Rebuilds the chosen models with their weights; inputs that two models read alike are shared."""
-    inputs = {item.slug: item for item in run.plan.inputs}
-    choices: dict[str, tuple[PlannedInput, dict[str, Any]]] = {}
-    keys: dict[str, Processor] = {}
-    models, names = [], []
-    for member in members:
-        outer: dict[str, str] = {}
-        processors = {}
-        for slug, choice in member.resolved["encoders"].items():
-            processor = processors[slug] = run.bench.processor(slug, choice)
-            same = [o for o, known in keys.items() if known is processor and choices[o][0].slug == slug]
-            outer[slug] = same[0] if same else _free(slug, {*keys, *(inputs.keys() - {slug})})
-            keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
-        folder = trial_folder(run.folder, member.name)
-        weights = load_weights(folder / (AGAIN if (folder / AGAIN).exists() else "weights.safetensors"))
-        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
-        merge_adapters(model)
-        models.append(AnswerModel(model, run.prepared.task))
-        names.append(outer)
-    if len(models) == 1:
-        return Assembled(models[0].eval(), choices)
-    ensemble = EnsembleModel(models, [member.weight for member in members], names, run.prepared.task)
-    return Assembled(ensemble.eval(), choices)
-
-
-def _free(slug: str, taken: set[str]) -> str:
-    number, found = 2, slug
-    while found in taken:
-        found, number = f"{slug}_{number}", number + 1
-    return found
-
-
-def view(run: Run, part: str, assembled: Assembled) -> View:
-    """What the winner sees of a part."""
-    stores: dict[str, ArrayStore] = {}
-    processors: dict[str, Processor] = {}
-    bad = np.zeros(len(run.prepared.parts[part].rows), bool)
-    for outer, (item, choice) in assembled.choices.items():
-        stores[outer] = run.bench.store(part, item.slug, choice)
-        processors[outer] = run.bench.processor(item.slug, choice)
-        bad |= stores[outer].bad
-    return View(stores, processors, run.prepared.parts[part].target, np.flatnonzero(~bad))
+    path: Path
+    metrics: dict[str, Any]
+    latency_ms: float
+    size_mb: float
+    gates: list[dict[str, Any]]
+    verified: VerificationReport
+    compression: dict[str, Any]
 
 
 def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> dict[str, Any]:
     """Measures the winner on the test part, writes and verifies the package, holds the gates.
+
+    If the package of an ensemble misses a gate on latency or size, the best model alone is delivered in its place.
 
     Args:
         run: The run.
@@ -128,23 +81,46 @@ def deliver(run: Run, members: Sequence[Member], winner: Mapping[str, Any]) -> d
         VerificationError: If the package disagrees with the model.
     """
     _refit(run, [*members, *(Member(*single["member"]) for single in winner["single"])])
+    plain, task = run.prepared.task, decided(run.prepared.task, winner["decision"])
     assembled = assemble(run, members)
     metrics: dict[str, Any] = {"valid": winner["metrics"]}
-    winner = {**winner, "single": _single(run, winner["single"])}
-    run.prepared.task = decided(run.prepared.task, winner["decision"])
     tested = view(run, "test", assembled) if run.plan.rows["test"] else None
+    own = None
     if tested is not None and len(tested.positions):
-        metrics["test"] = _measured(run, assembled, tested, run.prepared.task)
+        own = tested_answers(run, assembled, tested, task)
+        metrics["test"] = measure(task, own.answers, own.target)
+    single = champion(run, winner, members, task, own)
+    run.prepared.task = task
     # The store of every part is built by all ranks together, so also the one that the package's examples come from.
     side = "test" if tested is not None and len(tested.positions) > 1 else "valid"
     shown = tested if side == "test" and tested is not None else view(run, "valid", assembled)
     train = view(run, "train", assembled)
     valid = shown if side == "valid" else view(run, "valid", assembled)
     compressing = _compressing(run, members, assembled)
-    made = run.ranks.keep(
-        lambda: _package(run, members, winner, assembled, metrics, side, shown, train, valid, compressing)
-    )
-    return made or {}
+    made = run.ranks.keep(lambda: _package(run, members, assembled, metrics, side, shown, train, valid, compressing))
+    alone = winner.get("alone")
+    if alone and (left := run.ranks.first(partial(_left, run, members, winner, made))):
+        run.prepared.task = plain
+        facts = {key: alone[key] for key in ("name", "value", "metrics", "decision")}
+        single_model = {**winner, **facts, "alone": None, "left": left}
+        return deliver(run, [Member(*member) for member in alone["members"]], single_model)
+    summary = run.ranks.keep(partial(_finished, run, members, {**winner, "single": single}, made))
+    return summary or {}
+
+
+def _left(run: Run, members: Sequence[Member], winner: Mapping[str, Any], made: Made | None) -> dict[str, Any]:
+    """Why an ensemble is not delivered: the gates on latency and size that its package misses. Rank 0 only."""
+    assert made is not None
+    costs = [gate.metric for gate in run.recipe.costs]
+    gates = [gate for gate in made.gates if gate["metric"] in costs and not gate["met"]]
+    if not gates:
+        return {}
+    left = {
+        "members": {member.name: member.weight for member in members}, "value": winner["value"],
+        "latency_ms": made.latency_ms, "size_mb": made.size_mb, "reason": missed(gates),
+    }  # fmt: skip
+    run.event("ensemble_left", **left, instead=winner["alone"]["name"])
+    return left
 
 
 def _compressing(run: Run, members: Sequence[Member], assembled: Assembled) -> Any:
@@ -179,30 +155,11 @@ def _refit_seconds(run: Run) -> float:
     return max(REFIT_SHARE * (run.began + run.plan.time - time.monotonic()), 0.0)
 
 
-def _measured(run: Run, assembled: Assembled, tested: View, task: Task) -> dict[str, float | None]:
-    """The metrics on the rows of a view."""
-    assembled.module.to(device())
-    answers, target, _ = evaluate(assembled.module, evaluation_batches(tested, run.ranks), run.ranks)
-    assembled.module.cpu()
-    return measure(task, answers, target)
-
-
-def _single(run: Run, best: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the best model of one modality reaches, which fusion has to beat; empty if there is none."""
-    for single in best:
-        found = {"name": single["member"][0], "valid": single["metrics"], "test": {}}
-        assembled = assemble(run, [Member(*single["member"])])
-        tested = view(run, "test", assembled) if run.plan.rows["test"] else None
-        if tested is not None and len(tested.positions):
-            found["test"] = _measured(run, assembled, tested, decided(run.prepared.task, single["decision"]))
-        return found
-    return {}
-
-
 def _package(
-    run: Run, members: Sequence[Member], winner: Mapping[str, Any], assembled: Assembled, metrics: dict[str, Any],
-    side: str, shown: View, train: View, valid: View, compressing: Any = None,
-) -> dict[str, Any]:  # fmt: skip
+    run: Run, members: Sequence[Member], assembled: Assembled, metrics: dict[str, Any], side: str, shown: View,
+    train: View, valid: View, compressing: Any = None,
+) -> Made:  # fmt: skip
+    """Writes, verifies, compresses and measures the package. Rank 0 only."""
     run.event("exporting", members={member.name: member.weight for member in members})
     part, positions = run.prepared.parts[side], shown.positions[:VERIFY_ROWS]
     rows = raw_rows(run, part, positions)
@@ -252,28 +209,27 @@ def _package(
         outcome = compress(run, path, content, assembled.module, members, side, rows, own, students, metrics)
         compression = outcome.table
         metrics, verified = outcome.metrics or metrics, outcome.verified or verified
-    exports = _export_folders(run, path)
     latency = measure_latency(path, rows, part.table.folder)
     size = served_bytes(path) / 1e6
     figures = {**metrics.get("test", metrics["valid"]), "latency_ms": latency, "size_mb": size}
-    gates = check_gates(run.recipe.require, figures)
+    return Made(path, metrics, latency, size, check_gates(run.recipe.require, figures), verified, compression)
+
+
+def _finished(run: Run, members: Sequence[Member], winner: Mapping[str, Any], made: Made | None) -> dict[str, Any]:
+    """Writes the exports and the summary, and holds the gates. Rank 0 only."""
+    assert made is not None
+    exports = _export_folders(run, made.path)
     summary = summary_of(
-        run, winner, members, metrics, package=str(path), latency_ms=latency, size_mb=size, gates=gates,
-        verified_rows=verified.rows, deviations=verified.deviations, exports=exports, compression=compression,
+        run, winner, members, made.metrics, package=str(made.path), latency_ms=made.latency_ms, size_mb=made.size_mb,
+        gates=made.gates, verified_rows=made.verified.rows, deviations=made.verified.deviations, exports=exports,
+        compression=made.compression,
     )  # fmt: skip
     write_json(run.folder / "summary.json", summary)
-    manifest = json.loads((path / FILE).read_text("utf-8"))
-    run.plugins.call("automm_package_written", run.warn, package=path, manifest=manifest)
-    run.event("finished", status=summary["status"], package=str(path), wall_seconds=summary["wall_seconds"])
-    missed = [gate for gate in gates if not gate["met"]]
-    if missed:
-        shown_values = ["not defined" if gate["value"] is None else f"{gate['value']:.4g}" for gate in missed]
-        raise GateMissedError(
-            "; ".join(
-                f"require: {gate['metric']} {gate['operator']} {gate['bound']:g}, it is {value}"
-                for gate, value in zip(missed, shown_values, strict=True)
-            )
-        )
+    manifest = json.loads((made.path / FILE).read_text("utf-8"))
+    run.plugins.call("automm_package_written", run.warn, package=made.path, manifest=manifest)
+    run.event("finished", status=summary["status"], package=str(made.path), wall_seconds=summary["wall_seconds"])
+    if told := missed(made.gates):
+        raise GateMissedError(told)
     return summary
 
 
@@ -305,52 +261,3 @@ def _export_folders(run: Run, package: Path) -> dict[str, str]:
             folder = run.folder / "export" / name.replace(":", "_")
             written[name] = str(export_folder(registry, cls, cls.Config(), package, folder, replace=True))
     return written
-
-
-def raw_rows(run: Run, part: Part, positions: np.ndarray) -> list[dict[str, Any]]:
-    """Raw cells of some rows, column → cell, as a user would send them."""
-    columns = list(dict.fromkeys(column for item in run.plan.inputs for column in item.columns))
-    cells = part.table.take(columns, part.rows[positions])
-    return [{column: cells[column][i] for column in columns} for i in range(len(positions))]
-
-
-def example_batch(shown: View, positions: np.ndarray) -> dict[str, torch.Tensor]:
-    """The same rows as tensors; a single row comes twice, because exporters need two."""
-    at = positions if len(positions) > 1 else np.repeat(positions, 2)
-    batch = {}
-    for slug, store in shown.stores.items():
-        batch.update({f"{slug}.{name}": torch.from_numpy(array) for name, array in store.batch(at).items()})
-        batch[f"{slug}.present"] = torch.from_numpy(store.present[at])
-    return batch
-
-
-def served_bytes(package: Path) -> int:
-    """Size of a package without what only an update reads."""
-    resume = package / RESUME
-    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file() and not file.is_relative_to(resume))
-
-
-def measure_latency(package: Path, rows: Sequence[dict[str, Any]], folder: Path) -> float:
-    """Median milliseconds of a prediction of one row through the package, on this machine's CPU."""
-    predictor = automm.load(package)
-    predictor.predict(rows[:1], folder=folder)
-    times = []
-    for call in range(LATENCY_CALLS):
-        start = time.perf_counter()
-        predictor.predict([rows[call % len(rows)]], folder=folder)
-        times.append(time.perf_counter() - start)
-        if sum(times) > LATENCY_SECONDS:
-            break
-    return 1000 * statistics.median(times)
-
-
-def check_gates(require: Sequence[GateSpec], values: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Every gate with the value it is held against: the test metric, or validation where there is no test part."""
-    gates = []
-    for gate in require:
-        value = values.get(gate.metric)
-        met = value is not None and COMPARE[gate.operator](value, gate.value)
-        gates.append(
-            {"metric": gate.metric, "operator": gate.operator, "bound": gate.value, "value": value, "met": met}
-        )
-    return gates

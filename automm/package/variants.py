@@ -19,8 +19,8 @@ from automm.core.kinds import Exporter, Graph
 from automm.data.batches import Batches
 from automm.errors import AutommError
 from automm.model.assemble import AnswerModel, answer_graph, build_model
+from automm.package.assembled import VERIFY_ROWS, example_batch
 from automm.package.chains import Chain, Pupil, Seen, Step, context, shown
-from automm.package.deliver import VERIFY_ROWS, example_batch
 from automm.package.frontier import Loss, Speed, arrays_of
 from automm.plugin.blame import blamed
 from automm.train.distil import Course, distil, recover, taps

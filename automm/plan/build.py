@@ -74,6 +74,7 @@ def build_plan(recipe: Recipe, registry: Registry, prepared: Prepared) -> Plan:
         maximize=maximize,
         candidates=candidates,
         searching=searching,
+        objectives=recipe.search.objectives if recipe.search else (),
         drop_modalities=recipe.search is not None and recipe.search.baselines,
         trials=_trials(recipe, first),
         time=recipe.search.time if recipe.search else None,

@@ -74,6 +74,28 @@ def fixed(component: ComponentSpace) -> dict[str, Any]:
     return {name: space.value for name, space in component.fields.items() if isinstance(space, Fixed)}
 
 
+def stored(registry: Registry, component: ComponentSpace) -> ComponentSpace | None:
+    """An encoder with `adapt` set so that what it reads is computed once and stored; None if it cannot be.
+
+    The recipe decides where it names one value of `adapt`.
+    """
+    cls: type[Encoder] = registry.get("encoder", component.name)
+    said = component.fields.get("adapt")
+    open_ = said is None or (isinstance(said, Choices) and FROZEN in said.values)
+    kept = (cls.Config.model_fields["adapt"].default, FROZEN) if open_ else (None,)
+    for adapt in kept:
+        fields = component.fields if adapt is None else {**component.fields, "adapt": Fixed(value=adapt)}
+        own = ComponentSpace(name=component.name, fields=dict(fields))
+        try:
+            config = cls.Config.model_validate(fixed(own))
+        except ValueError:
+            continue
+        with blamed(registry, cls, "extracts"):
+            if cls.extracts(config):
+                return own
+    return None
+
+
 class Chooser:
     """Picks candidates of a kind and notes why others are left out.
 
@@ -100,26 +122,12 @@ class Chooser:
         found = []
         for component in named:
             cls: type[Encoder] = self._registry.get("encoder", component.name)
-            fields = dict(component.fields)
-            if "adapt" not in fields or (isinstance(fields["adapt"], Choices) and FROZEN in fields["adapt"].values):
-                kept = cls.Config.model_fields["adapt"].default
-                for adapt in (kept, FROZEN):
-                    if self._extracts(cls, {**fixed(component), "adapt": adapt}):
-                        fields["adapt"] = Fixed(value=adapt)
-            own = ComponentSpace(name=component.name, fields=fields)
-            if self._extracts(cls, fixed(own)):
+            own = stored(self._registry, component)
+            if own is not None:
                 spaces = ranges(cls.Config, own.fields, self._searching)
                 read = {name: space for name, space in spaces.items() if name not in cls.completing}
                 found.append(ComponentSpace(name=own.name, fields=read))
         return tuple(found if self._searching else found[:1])
-
-    def _extracts(self, cls: type[Encoder], fields: Mapping[str, Any]) -> bool:
-        try:
-            config = cls.Config.model_validate(fields)
-        except ValueError:
-            return False
-        with blamed(self._registry, cls, "extracts"):
-            return cls.extracts(config)
 
     def learners(
         self,

@@ -74,6 +74,7 @@ class Candidates(_Frozen):
         train: Training settings.
         learners: What learns; empty: the network only.
         descriptors: Input group → encoders whose fixed descriptors the other learners read.
+        aliases: Choice → the name that the study knows it by, where its options are not those of the whole plan.
     """
 
     task: ComponentSpace
@@ -84,6 +85,7 @@ class Candidates(_Frozen):
     objective: tuple[ComponentSpace, ...] = ()
     learners: tuple[LearnerChoice, ...] = ()
     descriptors: dict[str, tuple[ComponentSpace, ...]] = {}
+    aliases: dict[str, str] = {}
 
 
 class Plan(_Frozen):
@@ -102,6 +104,7 @@ class Plan(_Frozen):
         maximize: Whether larger is better.
         candidates: The search space.
         searching: Whether fields are searched; otherwise defaults are fitted once (per imbalance remedy).
+        objectives: What is searched to be small beside the metric: latency_ms, size_mb.
         drop_modalities: Whether trials may do without a modality.
         trials: Most trials; None: as many as the time allows.
         time: Wall-clock seconds; None: no limit.
@@ -122,6 +125,7 @@ class Plan(_Frozen):
     maximize: bool
     candidates: Candidates
     searching: bool
+    objectives: tuple[str, ...] = ()
     drop_modalities: bool = True
     trials: int | None
     time: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,9 @@ from automm.core.processor import BadCells
 from automm.errors import AutommError, PluginError
 from automm.plugin.registry import Registry
 
-MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "memoryerror")
+NAMED = re.compile(r"(\w+) '([^']+)' of plugin ")
+"""How errors begin that name a component."""
 
 PLANNING = ("claim", "claim_family", "unsuited")
 """Methods that are asked of every component, whether the recipe needs it or not."""
@@ -27,7 +30,7 @@ def blamed(registry: Registry, component: type[Component], method: str) -> Itera
     except (AutommError, BadCells, MemoryError):
         raise
     except Exception as problem:
-        if _of_memory(problem):
+        if of_memory(str(problem)):
             raise
         owner = registry.owner_of(component)
         installed = owner is not None and owner.distribution != "local"
@@ -38,8 +41,15 @@ def blamed(registry: Registry, component: type[Component], method: str) -> Itera
         ) from problem
 
 
-def _of_memory(problem: BaseException) -> bool:
-    return any(words in str(problem).lower() for words in MEMORY)
+def of_memory(error: str) -> bool:
+    """Whether an error says that memory was lacking."""
+    return any(words in error.lower() for words in MEMORY)
+
+
+def component_of(error: str | None) -> tuple[str, str] | None:
+    """Kind and name of the component that an error names; None if it names none."""
+    found = NAMED.match(error or "")
+    return (found[1], found[2]) if found else None
 
 
 def who(component: type[Component]) -> str:
@@ -58,7 +68,7 @@ def culprit(problem: BaseException) -> str | None:
     """
     from automm.plugin import loader
 
-    if loader.latest is None or isinstance(problem, MemoryError) or _of_memory(problem):
+    if loader.latest is None or isinstance(problem, MemoryError) or of_memory(str(problem)):
         return None
     registry, trace = loader.latest.registry, problem.__traceback__
     component = function = None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from automm.recipe.keys_model import metric_word
-from automm.recipe.model import GateSpec, LogSpec, SearchSpec, UpdateSpec
+from automm.recipe.model import COSTS, RUNGS, GateSpec, LogSpec, SearchSpec, UpdateSpec
 from automm.recipe.problems import unknown
 from automm.recipe.walk import Walk, kind
 from automm.recipe.yaml import Node
-
-GATES = ("latency_ms", "size_mb")
-"""What `require:` takes beside metrics."""
 
 _PART = r"(?:(\d+(?:\.\d+)?) *{})? *"
 DURATION = re.compile("".join(_PART.format(unit) for unit in ("d", "h", "m(?:in)?", "s")))
@@ -23,14 +20,17 @@ UNITS = (86_400, 3_600, 60, 1)
 LOGGERS = {"tensorboard": (), "wandb": ("project", "online"), "mlflow": ("project", "uri")}
 """Logger → its fields."""
 
+PARALLEL: dict[str, Literal["auto", "trials", "data"]] = {"auto": "auto", "trials": "trials", "data": "data"}
+"""How several processes share the work."""
+
 GATE = re.compile(r" *(>=|<=|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?) *")
 MOST_SEED = 2**32 - 1
 MOST_TRIALS = 1_000_000
 
 
 def read_search(walk: Walk, node: Node) -> SearchSpec:
-    """`search:` {trials, time, storage, study, baselines, ensemble}."""
-    keys = ("trials", "time", "storage", "study", "baselines", "ensemble")
+    """`search:` {trials, time, rungs, parallel, objectives, storage, study, baselines, ensemble}."""
+    keys = ("trials", "time", "rungs", "parallel", "objectives", "storage", "study", "baselines", "ensemble")
     parts = walk.mapping(node, keys, "{trials: 60, time: 2h}")
     storage = walk.text(parts["storage"], "a storage URL") if "storage" in parts else None
     if storage is not None and "://" not in storage:
@@ -47,7 +47,23 @@ def read_search(walk: Walk, node: Node) -> SearchSpec:
         study=study,
         baselines=_switch(walk, parts.get("baselines")),
         ensemble=_switch(walk, parts.get("ensemble")),
+        objectives=walk.choices(parts["objectives"], "objective", COSTS) if "objectives" in parts else (),
+        rungs=_rungs(walk, parts["rungs"]) if "rungs" in parts else {},
+        parallel=PARALLEL[(walk.choice(parts["parallel"], "way", PARALLEL) if "parallel" in parts else None) or "auto"],
     )
+
+
+def _rungs(walk: Walk, node: Node) -> dict[str, float]:
+    """`rungs:` {probe: 0.5, scratch: false, adapt: 0.3}: shares of the budget."""
+    found = {}
+    for name, part in walk.mapping(node, RUNGS, "{probe: 0.6, scratch: false}").items():
+        share = 0.0 if part.value is False else walk.number(part, "a share of the budget from 0 to 1, or false")
+        if share is not None and not 0 <= share <= 1:
+            walk.add(part, f"must be a share of the budget from 0 to 1, or false, got {part.text}")
+        found[name] = share or 0.0
+    if sum(found.values()) > 1:
+        walk.add(node, f"adds up to {sum(found.values()):g}; all stages together have 1")
+    return found
 
 
 def _switch(walk: Walk, node: Node | None) -> bool:
@@ -80,7 +96,7 @@ def _seconds(walk: Walk, node: Node) -> float | None:
 
 def read_require(walk: Walk, node: Node) -> tuple[GateSpec, ...]:
     """`require:` metric, latency_ms or size_mb → comparison."""
-    names = [*walk.metrics(), *GATES]
+    names = [*walk.metrics(), *COSTS]
     gates = []
     for name, value in walk.mapping(node, None, '{accuracy: ">= 0.8"}').items():
         match = GATE.fullmatch(value.text) if isinstance(value.value, str) else None

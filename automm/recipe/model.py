@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from pathlib import Path
 from typing import Literal
@@ -88,6 +89,10 @@ class ModelSpec(_Frozen):
     learner: tuple[ComponentSpace, ...] = ()
 
 
+RUNGS = ("probe", "scratch", "adapt")
+"""The stages of a search that a recipe may size, from cheap to dear."""
+
+
 class SearchSpec(_Frozen):
     """The budget of the search.
 
@@ -98,6 +103,10 @@ class SearchSpec(_Frozen):
         study: Name of the shared study; None: that of the recipe and its plan.
         baselines: Train each modality alone as well, and let trials leave one of three or more out.
         ensemble: Average several models where that pays.
+        objectives: What is searched to be small beside the metric: latency_ms, size_mb.
+        rungs: Stage of the search → its share of the budget; 0 leaves it out.
+        parallel: Whether each process trains trials of its own ("trials"), all train the same one ("data"), or small
+            trials are trained in the first way and large ones in the second ("auto").
     """
 
     trials: int | None = None
@@ -106,6 +115,9 @@ class SearchSpec(_Frozen):
     study: str | None = None
     baselines: bool = True
     ensemble: bool = True
+    objectives: tuple[str, ...] = ()
+    rungs: dict[str, float] = {}
+    parallel: Literal["auto", "trials", "data"] = "auto"
 
 
 class LogSpec(_Frozen):
@@ -124,12 +136,26 @@ class LogSpec(_Frozen):
     uri: str | None = None
 
 
+COSTS = ("latency_ms", "size_mb")
+"""What a trial costs where it is used: CPU milliseconds of a row, and 10⁶ bytes."""
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
 class GateSpec(_Frozen):
     """One `require:` entry: metric, comparison, bound."""
 
     metric: str
     operator: Literal[">=", "<=", ">", "<"]
     value: float
+
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        return f"{self.metric} {self.operator} {self.value:g}"
+
+    def met(self, value: float | None) -> bool:
+        """Whether a value passes; one that is not defined does not."""
+        return value is not None and COMPARE[self.operator](value, self.value)
 
 
 class UpdateSpec(_Frozen):
@@ -205,6 +231,11 @@ class Recipe(_Frozen):
         storage = self.search.storage if self.search else None
         found = re.match(r"[^/]*://[^/@:]*:([^/]*)@", storage or "")
         return text.replace(f":{found[1]}@", ":***@") if found and found[1] else text
+
+    @property
+    def costs(self) -> tuple[GateSpec, ...]:
+        """The gates on what a prediction costs, in place of what it is worth."""
+        return tuple(gate for gate in self.require if gate.metric in COSTS)
 
     @property
     def folder(self) -> Path:

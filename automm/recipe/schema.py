@@ -14,7 +14,8 @@ from automm.recipe.components import leaf_types
 from automm.recipe.keys_compress import AUTO
 from automm.recipe.keys_data import METHODS
 from automm.recipe.keys_model import remedies
-from automm.recipe.keys_run import GATES, LOGGERS, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING
+from automm.recipe.keys_run import LOGGERS, MOST_ROWS, MOST_SEED, MOST_TRIALS, NOTHING, PARALLEL
+from automm.recipe.model import COSTS, RUNGS
 from automm.recipe.walk import metric_names
 from automm.train.config import TrainConfig
 
@@ -22,6 +23,7 @@ Schema = dict[str, Any]
 
 NAME: Schema = {"type": ["string", "number", "boolean"]}
 NAMES: Schema = {"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1, "uniqueItems": True}]}
+_UP_TO_ONE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 SHARE: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
 KINDS = ("task", "encoder", "fusion", "loss", "objective", "learner", "compressor")
 """The kinds that recipes write with fields."""
@@ -170,6 +172,18 @@ def recipe_schema(registry: Registry) -> Schema:
                             {"type": "boolean"},
                         ),
                         "ensemble": _say("Average several models where that pays.", {"type": "boolean"}),
+                        "objectives": _say(
+                            "What is searched to be small beside the metric; nothing is pruned then.",
+                            _one_or_more({"enum": list(COSTS)}),
+                        ),
+                        "rungs": _say(
+                            "Share of the budget of each stage; false leaves it out.",
+                            _object({rung: {"anyOf": [{"const": False}, _UP_TO_ONE]} for rung in RUNGS}),
+                        ),
+                        "parallel": _say(
+                            "Several processes: each trains trials of its own, all train the same one, or by size.",
+                            {"enum": list(PARALLEL), "default": "auto"},
+                        ),
                     }
                 ),
                 "anyOf": [{"required": ["trials"]}, {"required": ["time"]}],
@@ -177,7 +191,7 @@ def recipe_schema(registry: Registry) -> Schema:
         ),
         "require": _say(
             'Quality gates such as {accuracy: ">= 0.8"}; a missed gate fails the run.',
-            _object(dict.fromkeys([*metrics, *GATES], comparison)),
+            _object(dict.fromkeys([*metrics, *COSTS], comparison)),
         ),
         "compress": _say(
             "Makes the package smaller and faster, where the metric allows: auto, variants, or these with a bound.",

@@ -42,7 +42,11 @@ def _variant(e: dict[str, Any]) -> str:
 
 
 LINES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "started": lambda e: f"recipe {e['recipe']} → {e['folder']}" + (" (going on)" if e["resumed"] else ""),
+    "started": lambda e: (
+        f"recipe {e['recipe']} → {e['folder']}"
+        + (" (going on)" if e["resumed"] else "")
+        + (f"; attempt {e['attempt'] + 1}, {e['used']:.0f} s of the budget are used" if e.get("attempt") else "")
+    ),
     "planned": lambda e: "\n".join(f"  {line}" for line in e["lines"]),
     "data": lambda e: f"data ready: {e['rows']} in {e['seconds']:.1f} s",
     "bad_rows": lambda e: f"{e['count']} bad rows left out; see {e['file']}",
@@ -53,6 +57,11 @@ LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "warning": lambda e: f"warning: {e['text']}",
     "stopping": lambda e: f"stopping: {e['reason']}",
+    "passed_over": lambda e: (
+        f"trial {e['name']} with {e['metric']} {e['value']:.4f} costs too much: {e['latency_ms']:.2f} ms a row, "
+        f"{e['size_mb']:.1f} MB (require: {', '.join(e['gates'])})"
+    ),
+    "ensemble_left": lambda e: f"no ensemble: {e['reason']}; trial {e['instead']} alone in its place",
     "winner": lambda e: f"winner: {e['name']} with {e['metric']} {e['value']:.4f}",
     "decision": _decision,
     "refit": lambda e: f"{e['name']}: {e['done']}",

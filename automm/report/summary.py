@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import automm
 from automm.errors import ExitCode
 from automm.replay import how_to_repeat
+from automm.search.pareto import pareto, points
 
 if TYPE_CHECKING:
     from automm.run import Member, Run
@@ -50,6 +51,9 @@ def summary_of(
         },
         "decision": winner["decision"],
         "imbalance": winner["imbalance"],
+        "passed_over": winner.get("passed_over", {}),
+        "ensemble_left": winner.get("left", {}),
+        "pareto": pareto(points([*run.reports, *run.baselines]), plan.maximize),
         "baselines": {report["name"]: report["value"] for report in run.baselines},
         "single": winner["single"],
         "wall_seconds": round(time.monotonic() - run.began, 3),

@@ -13,6 +13,7 @@ from automm.plan.candidates import declared
 from automm.plan.model import LearnerChoice, LossChoice, Plan, PlannedInput
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
+from automm.search.ladder import opening, without
 from automm.train.config import TrainConfig
 
 
@@ -46,11 +47,11 @@ class Preferred:
         self._wanted = wanted or {}
         self.params: dict[str, Any] = {}
 
-    def component(self, name: str, keys: Sequence[str]) -> str:
+    def component(self, name: str, keys: Sequence[str], known_as: str) -> str:
         """The first candidate."""
         key = self._wanted[name] if self._wanted.get(name) in keys else keys[0]
         if len(keys) > 1:
-            self.params[name] = key
+            self.params[known_as] = key
         return str(key)
 
 
@@ -66,22 +67,25 @@ def resolve(plan: Plan, registry: Registry, trial: Any) -> dict[str, Any]:
         Plain JSON without choices left.
     """
     c = plan.candidates
-    without = _choose("without", {NOTHING: None, **{name: name for name in plan.droppable()}}, trial)
+    without = _choose("without", {NOTHING: None, **{name: name for name in plan.droppable()}}, trial, c.aliases)
     inputs = [item for item in plan.inputs if item.modality != without]
-    learner = _choose("learner", {choice.key: choice for choice in c.learners}, trial) if c.learners else None
+    named = {choice.key: choice for choice in c.learners}
+    learner = _choose("learner", named, trial, c.aliases) if named else None
     if learner is not None and not learner.by_gradient:
         return _described(plan, registry, trial, learner, inputs)
     encoders = {
-        group: _component("encoder", f"encoder.{group}", c.encoders[group], registry, trial)
+        group: _component("encoder", f"encoder.{group}", c.encoders[group], registry, trial, c.aliases)
         for group in dict.fromkeys(item.group for item in inputs)
     }
     task = sampled("task", "task", c.task, registry, trial)
-    loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial)
-    objective = _component("objective", "objective", c.objective or (ComponentSpace(name=NONE),), registry, trial)
+    loss = _choose("loss", {choice.key: choice for choice in c.loss}, trial, c.aliases)
+    objective = _component(
+        "objective", "objective", c.objective or (ComponentSpace(name=NONE),), registry, trial, c.aliases
+    )
     return {
         "task": task,
         "encoders": {item.slug: encoders[item.group] for item in inputs},
-        "fusion": _component("fusion", "fusion", c.fusion, registry, trial),
+        "fusion": _component("fusion", "fusion", c.fusion, registry, trial, c.aliases),
         "loss": sampled("loss", f"loss.{loss.key}", loss.component, registry, trial),
         "sampling": loss.sampling,
         **({"objective": objective} if objective else {}),
@@ -99,7 +103,8 @@ def _described(
     if not groups:
         raise PluginError("none of the remaining inputs has fixed descriptors")
     encoders = {
-        group: _component("encoder", f"describe.{group}", c.descriptors[group], registry, trial) for group in groups
+        group: _component("encoder", f"describe.{group}", c.descriptors[group], registry, trial, c.aliases)
+        for group in groups
     }
     return {
         "task": sampled(
@@ -117,21 +122,22 @@ def single(resolved: dict[str, Any], slugs: Sequence[str]) -> dict[str, Any]:
     return {**resolved, "encoders": {slug: resolved["encoders"][slug] for slug in slugs}}
 
 
-def _choose(name: str, options: dict[str, Any], trial: Any) -> Any:
+def _choose(name: str, options: dict[str, Any], trial: Any, aliases: Mapping[str, str]) -> Any:
     keys = list(options)
+    known_as = aliases.get(name, name)
     if isinstance(trial, Preferred):
-        return options[trial.component(name, keys)]
-    return options[keys[0] if len(keys) == 1 else trial.suggest_categorical(name, keys)]
+        return options[trial.component(name, keys, known_as)]
+    return options[keys[0] if len(keys) == 1 else trial.suggest_categorical(known_as, keys)]
 
 
 def _component(
-    kind: str, name: str, options: Sequence[ComponentSpace], registry: Registry, trial: Any
+    kind: str, name: str, options: Sequence[ComponentSpace], registry: Registry, trial: Any, aliases: Mapping[str, str]
 ) -> dict[str, Any]:
     """One of some components with its fields; empty where `none` is chosen."""
     by_key: dict[str, ComponentSpace] = {}
     for option in options:
         by_key[option.name if option.name not in by_key else f"{option.name}#{len(by_key)}"] = option
-    chosen = _choose(name, by_key, trial)
+    chosen = _choose(name, by_key, trial, aliases)
     if chosen.name == NONE:
         return {}
     key = next(key for key, option in by_key.items() if option is chosen)
@@ -205,11 +211,15 @@ def _encode(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def first_trials(plan: Plan, registry: Registry) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The default configurations, with the study's parameters for each.
+def first_trials(
+    plan: Plan, registry: Registry, dear: Sequence[tuple[str, str]] = ()
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The default configurations, with the study's parameters for each; those that need what is too dear are left out.
 
-    The learners on fixed descriptors come first, as they take seconds; then the network, once per imbalance remedy.
+    The learners on fixed descriptors come first, as they take seconds; then the network, once per imbalance remedy. In
+    a search, what can be computed once and stored is not trained there.
     """
+    plan = without(opening(plan, registry), dear)
     by_remedy: dict[str, LossChoice] = {}
     for choice in plan.candidates.loss:
         by_remedy.setdefault(choice.remedy, choice)
@@ -220,5 +230,7 @@ def first_trials(plan: Plan, registry: Registry) -> list[tuple[dict[str, Any], d
     trials = []
     for keys in wanted:
         asked = Preferred(keys)
-        trials.append((resolve(plan, registry, asked), asked.params))
+        resolved = resolve(plan, registry, asked)
+        if not any(("encoder", choice["name"]) in dear for choice in resolved["encoders"].values()):
+            trials.append((resolved, asked.params))
     return trials

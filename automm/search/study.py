@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from automm.plan.model import Plan
 from automm.plugin.registry import Registry
 from automm.report.folder import read_report, trial_folder, write_json
 from automm.search.journal import mend_journal
+from automm.search.ladder import OPEN, Ladder, without
 from automm.search.shared import bring
 from automm.search.space import first_trials, resolve
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     import optuna
 
 INTERRUPTED = "interrupted"
-NAME, JOB, FOLDER, REPORT = "name", "job", "folder", "report"
-"""Attributes of a trial: its name in the run folder; in a shared study also who trains it, where, and its report."""
+NAME, JOB, FOLDER, REPORT, RUNG = "name", "job", "folder", "report", "rung"
+"""Attributes of a trial: its name in the run folder, its rung; in a shared study also who trains it, where, and its
+report."""
+FIRST = "first"
+"""The rung of the default configurations."""
 QUEUED = "queued"
 """Attribute of a shared study: the job that queued the default configurations."""
 IDENTITY = "study.json"
@@ -51,8 +55,12 @@ class Study:
         named: Name of a shared study; None: the recipe's name and the plan's digest.
         warn: Is told what was wrong and did not stop the search.
         stopping: Asks whether the user wants the run to end.
+        sizes: Rung → share of the budget.
+        dear: Kind and name of components that are left out, as the time does not pay for them.
 
     Attributes:
+        ladder: The rungs.
+        rung: Rung of the trial that was asked for last.
         name: Name of the trial that was asked for last; also that of its folder.
         shared: Whether other jobs may take part.
 
@@ -63,23 +71,24 @@ class Study:
     def __init__(
         self, plan: Plan, registry: Registry, folder: Path, storage: str | None = None, named: str | None = None, *,
         warn: Callable[[str], None] = lambda _: None, stopping: Callable[[], bool] = lambda: False,
+        sizes: Mapping[str, float] | None = None, dear: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("optuna").setLevel(logging.ERROR)
         self._optuna, self._plan, self._registry, self._folder = optuna, plan, registry, folder
-        self._first = first_trials(plan, registry)
-        self.name, self.shared = "", storage is not None
+        self.ladder, self._first = Ladder(plan, registry, sizes), first_trials(plan, registry, dear)
+        self.name, self.rung, self.shared = "", FIRST, storage is not None
         self._open: dict[str, Any] = {}
-        self._silent = False
+        self._silent, self._dear = False, tuple(dear)
         title, self._job = self._identify(named if self.shared else None)
         self._database, self._storage = self._opened(storage, warn, stopping)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study, made = self._made(title, {
                 "storage": self._storage,
-                "direction": "maximize" if plan.maximize else "minimize",
+                "directions": ["maximize" if plan.maximize else "minimize", *("minimize" for _ in plan.objectives)],
                 "pruner": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
             })  # fmt: skip
         if self.shared:
@@ -144,7 +153,7 @@ class Study:
             time.sleep(0.1)
         if QUEUED not in self._study.user_attrs:
             for _, params in self._first:
-                self._study.enqueue_trial(params, skip_if_exists=True)
+                self._study.enqueue_trial(params, user_attrs={RUNG: FIRST}, skip_if_exists=True)
             self._study.set_user_attr(QUEUED, self._job)
 
     def _recover(self) -> None:
@@ -156,20 +165,27 @@ class Study:
             report = self._report(trial.user_attrs.get(NAME)) if self.shared else None
             if report is not None:
                 self._storage.set_trial_user_attr(trial._trial_id, REPORT, _brief(report))
-                self._end(trial.number, report["value"], report["state"])
+                self._end(trial.number, report["value"], report["state"], report)
                 continue
             self._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
             self._study.tell(trial.number, state=states.FAIL)
             if self.shared and trial.params:
-                self._study.enqueue_trial(trial.params)
+                self._study.enqueue_trial(trial.params, user_attrs={RUNG: trial.user_attrs.get(RUNG, FIRST)})
 
-    def ask(self, explore: bool = False) -> dict[str, Any]:
+    def ask(
+        self, rung: str = OPEN, given: dict[str, Any] | None = None, *, attempt: int = 0,
+        failing: Iterable[tuple[str, str]] = (),
+    ) -> dict[str, Any]:  # fmt: skip
         """The next trial's resolved configuration: the default configurations first, then samples.
 
-        `name` is that of the trial. Several trials may be open at once.
+        `name` is that of the trial, `rung` its rung: a queued trial keeps its own. Several trials may be open at once.
 
         Args:
-            explore: Sample at random, not near what was good: that gave what is known already.
+            rung: Whose candidates are sampled.
+            given: A configuration to try in place of a sample.
+            attempt: How many samples in its place were dropped. From the first on they are random: near what was good
+                lies what is known already.
+            failing: Kind and name of components to leave out.
 
         Raises:
             PluginError: If the sampled fields contradict each other; `tell` must end the trial all the same.
@@ -180,23 +196,29 @@ class Study:
         salt = 0 if first_job else int(self._job, 16)  # jobs that ask at the same time must not ask the same
         waiting = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,))
         if not self.shared and index < len(self._first) and not waiting:
-            self._study.enqueue_trial(self._first[index][1])
+            self._study.enqueue_trial(self._first[index][1], user_attrs={RUNG: FIRST})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study.sampler = self._optuna.samplers.TPESampler(
-                seed=(self._plan.seed * 100_003 + index + salt) % 2**32,
-                n_startup_trials=index + 1 if explore else 8, group=True, multivariate=True,
+                seed=(self._plan.seed * 100_003 + index + salt + attempt * 1_000_003) % 2**32,
+                n_startup_trials=10**9 if attempt else 8, group=True, multivariate=True,
             )  # fmt: skip
             trial = self._study.ask()
             self._silent = False
             self.name = str(trial.number if self.shared else index)
-            facts = {JOB: self._job, NAME: self.name, FOLDER: str(self._folder)} if self.shared else {NAME: self.name}
+            queued = RUNG in trial.user_attrs
+            self.rung = trial.user_attrs.get(RUNG, rung)
+            facts = {NAME: self.name, RUNG: self.rung}
+            if self.shared:
+                facts |= {JOB: self._job, FOLDER: str(self._folder)}
             for key, fact in facts.items():
                 trial.set_user_attr(key, fact)
             self._open[self.name] = trial
             if not self._plan.searching:
                 return self._first[index][0]
-            return resolve(self._plan, self._registry, trial)
+            if given is not None and not queued:
+                return given
+            return resolve(without(self.ladder.plan(self.rung), [*failing, *self._dear]), self._registry, trial)
 
     def _index(self) -> int:
         """Place of the next trial: the first that no other has; in a shared study, the number of trials so far."""
@@ -208,7 +230,7 @@ class Study:
     def left(self, resolved: Mapping[str, Any]) -> dict[str, Any] | None:
         """The report in the folder of the trial asked for last: it ended, and the study did not hear of it."""
         report = self._report(self.name)
-        if report is None or report["resolved"] != resolved:
+        if report is None or resolved != (report.get("asked") or report["resolved"]):
             return None
         for entry in report["history"]:
             if entry.get(self._plan.metric) is not None and self._plan.searching:
@@ -221,9 +243,10 @@ class Study:
     def report(self, step: int, value: float, name: str | None = None) -> bool:
         """Notes an intermediate value of a trial (by default the one asked for last); True if it should be pruned.
 
-        A database that is away is not waited for: the trial then goes on without being pruned.
+        A database that is away is not waited for: the trial then goes on without being pruned. With further objectives
+        nothing is pruned: what is worse may be faster.
         """
-        if self._silent:
+        if self._silent or self._plan.objectives:
             return False
         trial = self._open[name or self.name]
         try:
@@ -239,8 +262,8 @@ class Study:
 
         Args:
             value: The metric; None unless it completed or was pruned.
-            state: complete, repeated, pruned or failed.
-            facts: Kept with the trial (plain JSON).
+            state: complete, pruned or failed.
+            facts: Kept with the trial (plain JSON), the further objectives' values among them.
             name: The trial; None: the one asked for last.
 
         Raises:
@@ -252,18 +275,25 @@ class Study:
             trial.set_user_attr(key, fact)
         if self.shared and (report := self._report(name)) is not None:
             trial.set_user_attr(REPORT, _brief(report))
-        self._end(trial, value, state)
+        self._end(trial, value, state, facts)
         del self._open[name]
 
-    def _end(self, trial: Any, value: float | None, state: str) -> None:
+    def drop(self) -> None:
+        """Forgets the trial asked for last, as if it had not been asked for."""
+        trial = self._open.pop(self.name)
+        trial.set_user_attr(INTERRUPTED, True)
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+
+    def _end(self, trial: Any, value: float | None, state: str, facts: Mapping[str, Any]) -> None:
         states = self._optuna.trial.TrialState
-        if state in ("complete", "repeated") and value is not None:
-            self._study.tell(trial, value)
+        values = [value, *(facts.get(name) for name in self._plan.objectives)]
+        if state == "complete" and None not in values:
+            self._study.tell(trial, values)
         else:
             self._study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
 
     def counted(self) -> list[optuna.trial.FrozenTrial]:
-        """The trials that ended and were not interrupted, in order."""
+        """The trials that ended and were neither interrupted nor dropped, in order."""
         return [
             trial
             for trial in self._study.get_trials(deepcopy=False)

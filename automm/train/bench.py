@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
@@ -87,28 +88,43 @@ class Bench:
         self._processors: dict[str, Processor] = {}
         self._stores: dict[tuple[str, str], ArrayStore] = {}
 
+    def alone(self) -> Bench:
+        """The same bench for this process only; what all share is computed before."""
+        own = copy.copy(self)
+        own.ranks, own.seconds = Ranks(), None
+        own._processors, own._stores = dict(self._processors), dict(self._stores)
+        return own
+
     def pace(self, part: str, what: str) -> Callable[[int, int], None]:
         """What to tell of the progress of computing something of a part; it ends what cannot be done in `seconds`.
 
         Raises:
             TooDearError: From the returned function.
         """
-        began = time.monotonic()
+        first: list[tuple[float, int]] = []  # what is loaded once is paid with the first piece
         rows = {name: len(own.rows) for name, own in self.parts.items()}
         # After the training rows the others are still to come.
         times = sum(rows.values()) / max(rows[part], 1) if part == "train" else 1.0
 
         def told(done: int, total: int) -> None:
-            spent = time.monotonic() - began
-            if self.seconds is not None and spent > PATIENCE and done:
-                needed = spent / done * total * times
+            now = time.monotonic()
+            first.append((now, done)) if not first else None
+            spent, since = now - first[0][0], done - first[0][1]
+            if self.seconds is not None and spent > PATIENCE and since:
+                needed = spent / since * total * times
                 if needed > self.seconds:
                     raise TooDearError(
-                        f"{what}: computing all rows would take about {needed:.0f} s, the time budget leaves "
-                        f"{self.seconds:.0f} s for it; give search.time more, or leave it out"
+                        f"{what}: computing all rows would take about {needed:.0f} s, the time budget of "
+                        f"{self.plan.time or 0:.0f} s leaves {self.seconds:.0f} s for it; give search.time at least "
+                        f"{self._enough(needed):.0f} s more, or leave it out"
                     )
 
         return told
+
+    def _enough(self, needed: float) -> float:
+        """Seconds by which the budget must grow, as it leaves a part of itself only."""
+        share = (self.seconds or 0.0) / self.plan.time if self.plan.time else 1.0
+        return (needed - (self.seconds or 0.0)) / max(share, 0.1)
 
     def _cache_folder(self) -> Path:
         """The cache, or a place in the run folder if not every rank sees and may write the same one."""

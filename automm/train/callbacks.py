@@ -9,10 +9,13 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
+from automm.errors import TooDearError
 from automm.train.ranks import Ranks
 
 AGREE_EVERY = 16
 """Steps between agreements on stopping within an epoch, when there are several ranks."""
+PATIENCE = 2.0
+"""Seconds after which the first steps tell how long an epoch takes."""
 
 
 class Watch(L.Callback):
@@ -27,6 +30,7 @@ class Watch(L.Callback):
         deadline: `time.monotonic()` value at which training ends; None: never.
         stopping: Asks whether the user wants the run to end.
         ranks: The processes of the job.
+        least: Epochs that must be possible before the deadline: less is not worth its time.
     """
 
     def __init__(
@@ -39,10 +43,11 @@ class Watch(L.Callback):
         deadline: float | None,
         stopping: Callable[[], bool],
         ranks: Ranks,
+        least: int = 0,
     ) -> None:
         self._measure, self._metric, self._sign = measure, metric, 1.0 if maximize else -1.0
         self._patience, self._on_epoch, self._deadline = patience, on_epoch, deadline
-        self._stopping, self._ranks = stopping, ranks
+        self._stopping, self._ranks, self._least = stopping, ranks, least
         self.best: dict[str, float | None] = {}
         self.best_epoch = -1
         self.best_weights: dict[str, Tensor] = {}
@@ -61,7 +66,11 @@ class Watch(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Ends the epoch when the time is up."""
         if self._ranks.world == 1 or index % AGREE_EVERY == AGREE_EVERY - 1:
-            reason, module.time_used = self._ranks.broadcast([self._out_of_time(), self._time_used()])
+            reason, module.time_used, dear = self._ranks.broadcast(
+                [self._out_of_time(), self._time_used(), self._too_dear(trainer, index)]
+            )
+            if dear:
+                raise TooDearError(dear)
             if reason:
                 self.ended = reason
                 trainer.should_stop = True
@@ -103,6 +112,17 @@ class Watch(L.Callback):
         pruned = value is not None and self._on_epoch(epoch - first, value, figures)
         took = (time.monotonic() - self._began) / (epoch + 1)
         return pruned, self._out_of_time(took)
+
+    def _too_dear(self, trainer: L.Trainer, index: int) -> str | None:
+        """Says so when the first steps tell that too few epochs are possible."""
+        now = time.monotonic()
+        if self._deadline is None or trainer.current_epoch or now - self._began < PATIENCE:
+            return None
+        epoch = (now - self._began) / (index + 1) * float(trainer.num_training_batches)
+        if self._began + self._least * epoch <= self._deadline:
+            return None
+        left = self._deadline - self._began
+        return f"an epoch would take about {epoch:.0f} s, the trial may take {left:.0f} s; give search.time more"
 
     def _time_used(self) -> float:
         """Share of the trial's time that is used; 0 without a deadline."""

@@ -103,6 +103,22 @@ class Ranks:
         self.first(lambda: made.append(work()))
         return made[0] if made else None
 
+    def every(self, work: Callable[[], Any]) -> list[Any]:
+        """Runs `work` on every rank; the JSON results of all, by rank.
+
+        Raises:
+            Exception: On every rank, if it failed on any.
+        """
+        result, raised = None, None
+        try:
+            result = work()
+        except Exception as problem:
+            raised = problem
+        told = self.gather([result, _told(raised)])
+        failures = [failure for _, failure in told if failure]
+        _raise(raised, failures[0] if failures else None)
+        return [result for result, _ in told]
+
     def first_then_all(self, work: Callable[[], T]) -> T:
         """Runs `work` on rank 0, then on the others, which find on disk what rank 0 wrote.
 

@@ -20,7 +20,7 @@ from automm.runtime.state import read_npz, write_npz
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automm.package.deliver import Assembled
+    from automm.package.assembled import Assembled
     from automm.run import Member, Run
     from automm.runtime.package import Package
     from automm.train.bench import View

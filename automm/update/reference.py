@@ -20,7 +20,7 @@ from automm.runtime.drift import (
 from automm.runtime.projections import Watched, learn_scale, pooled
 
 if TYPE_CHECKING:
-    from automm.package.deliver import Assembled
+    from automm.package.assembled import Assembled
     from automm.run import Member, Run
     from automm.train.bench import View
 

@@ -159,8 +159,13 @@ import pytest
         # search, export
         (
             "search: {trails: 5}",
-            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, storage, study, baselines, ensemble)",
+            "3:10 search.trails: unknown key 'trails'; did you mean 'trials'? (trials, time, rungs, parallel, objectives, storage, study, baselines, ensemble)",
         ),
+        (
+            "search: {trials: 1, objectives: [latency]}",
+            "3:34 search.objectives: unknown objective 'latency'; did you mean 'latency_ms'? (latency_ms, size_mb)",
+        ),
+        ("search: {trials: 1, objectives: [size_mb, size_mb]}", "3:43 search.objectives: 'size_mb' is listed twice"),
         ("search: {trials: 0}", "3:10 search.trials: must be a whole number from 1 to 1000000, got 0"),
         (
             "search: {time: 2 weeks}",

@@ -1,0 +1,134 @@
+"""Several objectives: the metric beside what a row costs; the front of both; who may win."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("optuna")
+torch = pytest.importorskip("torch")
+
+from automm.choose import _passed_over, affordable  # noqa: E402
+from automm.core.kinds import Metric  # noqa: E402
+from automm.recipe.model import COSTS, GateSpec  # noqa: E402
+from automm.report.progress import LINES  # noqa: E402
+from automm.search.difference import Answered, difference  # noqa: E402
+from automm.search.pareto import pareto, points  # noqa: E402
+from automm.search.study import Study  # noqa: E402
+
+
+def report(name, value, latency_ms, size_mb=1.0, state="complete"):
+    resolved = {"encoders": {"a": {"name": "words"}}, "learner": {"name": "trees"}, "sampling": "none"}
+    return {"name": name, "state": state, "value": value, "latency_ms": latency_ms, "size_mb": size_mb,
+            "resolved": resolved}  # fmt: skip
+
+
+REPORTS = [
+    report("good", 0.9, 8.0),
+    report("fast", 0.7, 1.0),
+    report("slow and bad", 0.6, 9.0),
+    report("as fast, worse", 0.65, 1.0),
+    report("between", 0.8, 3.0, 20.0),
+    report("as good, slower", 0.9, 8.5),
+    report("early", 0.95, None, None, "pruned"),
+]
+
+
+def test_front_is_what_nothing_beats_in_both():
+    found = pareto(points(REPORTS), maximize=True)
+    assert [(one["name"], one["value"], one["latency_ms"]) for one in found] == [
+        ("fast", 0.7, 1.0), ("between", 0.8, 3.0), ("good", 0.9, 8.0)
+    ]  # fmt: skip
+    assert found[0] == {"name": "fast", "value": 0.7, "latency_ms": 1.0, "size_mb": 1.0, "what": "trees on words"}
+    assert [one["name"] for one in pareto(points(REPORTS), maximize=False)] == ["as fast, worse", "slow and bad"]
+    assert pareto([], maximize=True) == []
+
+
+@pytest.mark.parametrize(
+    ("gates", "left"),
+    [
+        ([], ["good", "fast", "slow and bad", "as fast, worse", "between", "as good, slower"]),
+        ([("latency_ms", 3.0)], ["fast", "as fast, worse", "between"]),
+        ([("latency_ms", 3.0), ("size_mb", 10.0)], ["fast", "as fast, worse"]),
+        ([("latency_ms", 0.1)], ["good", "fast", "slow and bad", "as fast, worse", "between", "as good, slower"]),
+    ],
+)
+def test_models_that_keep_the_gates_on_cost_go_before_others(gates, left):
+    costs = tuple(GateSpec(metric=name, operator="<=", value=bound) for name, bound in gates)
+    run = SimpleNamespace(recipe=SimpleNamespace(costs=costs))
+    assert [one["name"] for one in affordable(run, REPORTS)] == left
+
+
+def test_better_model_that_costs_too_much_is_named():
+    said = []
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(costs=(GateSpec(metric="latency_ms", operator="<=", value=3.0),)),
+        plan=SimpleNamespace(metric="accuracy"), better=lambda value, than: than is None or value > than,
+        event=lambda event, **facts: said.append((event, facts)),
+    )  # fmt: skip
+    found = _passed_over(run, REPORTS[4], REPORTS)
+    assert found == {"name": "good", "value": 0.9, "latency_ms": 8.0, "size_mb": 1.0}
+    assert said == [("passed_over", {**found, "metric": "accuracy", "gates": ["latency_ms <= 3"]})]
+    line = LINES["passed_over"](said[0][1])
+    assert line == "trial good with accuracy 0.9000 costs too much: 8.00 ms a row, 1.0 MB (require: latency_ms <= 3)"
+    assert _passed_over(run, REPORTS[0], REPORTS) == {}
+
+
+@pytest.mark.parametrize("objectives", [("latency_ms",), COSTS])
+def test_study_with_several_objectives_learns_all_and_prunes_nothing(tmp_path, make_plan, registry, objectives):
+    plan = make_plan().model_copy(update={"objectives": objectives})
+    assert plan.digest != make_plan().digest
+
+    def study():
+        return Study(plan, registry, tmp_path)
+
+    asked, own = [], study()
+    for at in range(10):
+        if at == 5:
+            own = study()  # as after a kill
+        asked.append(own.ask())
+        assert [own.report(epoch, 0.0) for epoch in range(6)] == [False] * 6
+        facts = {"seconds": 1.0, "latency_ms": 1.0 + at, "size_mb": 10.0 - at}
+        state = {3: "failed", 4: "pruned"}.get(at, "complete")
+        own.tell(None if state == "failed" else at / 10, state, facts)
+    done = study().counted()
+    assert [trial.state.name for trial in done] == ["COMPLETE"] * 3 + ["FAIL", "PRUNED"] + ["COMPLETE"] * 5
+    costs = {"latency_ms": 10.0, "size_mb": 1.0}
+    assert done[9].values == [0.9, *(costs[name] for name in objectives)]
+    assert len({json.dumps(resolved, sort_keys=True) for resolved in asked}) == 10
+    own.ask()  # without a measurement there is no place on the front
+    own.tell(0.5, "complete", {"seconds": 1.0, "latency_ms": None, "size_mb": None})
+    assert own.counted()[-1].state.name == "FAIL"
+
+
+def test_difference_is_paired_and_turned_so_that_more_is_better():
+    random = np.random.default_rng(0)
+    truth = torch.tensor(random.normal(size=400))
+    common = 0.5 * torch.tensor(random.normal(size=400))  # an error that both models make
+    rows = torch.arange(400)
+
+    def answered(error, at, maximize=False):
+        def compute(answers, target):
+            value = float((answers["number"] - target).abs().mean())
+            return -value if maximize else value
+
+        return Answered(Metric(maximize, compute), {"number": (truth + common + error)[at]}, rows[at], truth[at])
+
+    close = answered(0.0, rows)
+    far = answered(torch.tensor(0.2 * random.normal(size=400)), rows[50:])
+    found = difference(close, far, seed=0)
+    direct = far.metric.compute(far.answers, far.target) - close.metric.compute(
+        {"number": close.answers["number"][50:]}, truth[50:]
+    )
+    assert found["gain"] == pytest.approx(direct)
+    assert found["rows"] == 350
+    assert 0 < found["low"] < found["gain"] < found["high"] < 0.1  # unpaired, the interval would hold 0
+    turned = difference(far, close, seed=0)
+    assert (turned["gain"], turned["low"]) == (pytest.approx(-found["gain"]), pytest.approx(-found["high"]))
+    assert difference(answered(0.0, rows, True), answered(1.0, rows, True), seed=0)["gain"] > 0
+    assert difference(answered(0.0, rows[:10]), answered(0.0, rows[10:]), seed=0) == {
+        "gain": None, "low": None, "high": None, "rows": 0
+    }  # fmt: skip
