@@ -51,7 +51,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
 }
 """Kind (or the hooks) → phase → what is called, in order; a compressor has one of the three."""
 
-LEFT, WIDTH, LINE, PAD, HEAD = 118, 194, 19, 13, 74
+LEFT, WIDTH, LINE, PAD, HEAD = 118, 204, 19, 13, 74
 TORCH = {"trial", "package"}
 """Phases with torch; in the others only `extract` needs it."""
 
@@ -88,9 +88,9 @@ def picture() -> str:
     legend = top + 24
     body += [
         f'<rect class="light" x="14" y="{legend - 12}" width="14" height="14" rx="3"/>',
-        f'<text class="when dark" x="34" y="{legend}">runs without torch</text>',
-        f'<rect class="torch" x="170" y="{legend - 12}" width="14" height="14" rx="3"/>',
-        f'<text class="when dark" x="190" y="{legend}">needs torch</text>',
+        f'<text class="when dark" x="34" y="{legend}">runs without torch, but for extract</text>',
+        f'<rect class="torch" x="270" y="{legend - 12}" width="14" height="14" rx="3"/>',
+        f'<text class="when dark" x="290" y="{legend}">needs torch</text>',
     ]
     height = legend + 16
     return "\n".join([START.format(width=width, height=height), *heads, *body, "</svg>"]) + "\n"

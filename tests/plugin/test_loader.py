@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from fit.commands import run
@@ -292,3 +293,31 @@ def test_check_command_says_what_is_wrong(install, tmp_path, arguments, code, sa
     done = run("plugins", "check", *arguments, cwd=tmp_path)
     assert done.code == code, done.out
     assert said in done.err
+
+
+OTHER_TASK = """
+from automm.api import hookimpl
+from automm_tasks import Classification as Base
+
+class Classification(Base):
+    '''Classes once more.'''
+
+@hookimpl
+def automm_register(register):
+    register(Classification)
+"""
+
+
+def test_evaluate_does_without_a_plugin(install, tmp_path):
+    """A plugin that came later offers a task of the package's name: either is left out by `--block`."""
+    package = Path(__file__).parents[1] / "package" / "fixtures" / "v1"
+    rows = ["note,degrees,place,season", "sun sun beach,-0.8,south,warm", "ice wind,2.2,north,cold"]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    install("classes", OTHER_TASK)
+    evaluate = ("evaluate", package, "rows.csv", "--allow-missing", "--json")
+    done = run(*evaluate, cwd=tmp_path)
+    assert done.code == 5
+    assert "'classification' is offered by 2 plugins; write tasks:classification or classes:classification" in done.err
+    done = run(*evaluate, "--block", "classes", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["rows"] == 2
