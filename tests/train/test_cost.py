@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from automm.runtime.state import split_state  # noqa: E402
-from automm.train import run as training  # noqa: E402
-from automm.train.cost import cost_of  # noqa: E402
-from automm.train.learn import run_learner  # noqa: E402
-from automm.train.run import run_trial  # noqa: E402
+from automm.runtime.state import split_state
+from automm.train import run as training
+from automm.train.cost import cost_of
+from automm.train.learn import run_learner
+from automm.train.run import run_trial
 
 BURNT = 0.02
 """Seconds of CPU time."""
