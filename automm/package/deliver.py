@@ -24,6 +24,7 @@ from automm.package.gates import check_gates, measure_latency, missed, served_by
 from automm.package.verify import VerificationReport, verify_package
 from automm.package.write import write_package
 from automm.report.folder import trial_folder, write_json
+from automm.report.page import write_page
 from automm.report.summary import summary_of
 from automm.run import Member, Run
 from automm.runtime import drift
@@ -225,6 +226,7 @@ def _finished(run: Run, members: Sequence[Member], winner: Mapping[str, Any], ma
         compression=made.compression,
     )  # fmt: skip
     write_json(run.folder / "summary.json", summary)
+    write_page(run.folder / "report.html", summary, [*run.reports, *run.baselines])
     manifest = json.loads((made.path / FILE).read_text("utf-8"))
     run.plugins.call("automm_package_written", run.warn, package=made.path, manifest=manifest)
     run.event("finished", status=summary["status"], package=str(made.path), wall_seconds=summary["wall_seconds"])

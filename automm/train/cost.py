@@ -96,11 +96,11 @@ def _answer(model: nn.Module, readers: Sequence[RuntimeInput], cells: Mapping[st
     model({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-class _Used(TorchDispatchMode):
+class _Used(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the memory that operations read: a package holds only weights that are used."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._seen: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ pytest.importorskip("optuna")
 torch = pytest.importorskip("torch")
 
 from automm.choose import _passed_over, affordable  # noqa: E402
+from automm.cli.fit import outcome  # noqa: E402
 from automm.core.kinds import Metric  # noqa: E402
 from automm.recipe.model import COSTS, GateSpec  # noqa: E402
+from automm.report.page import page  # noqa: E402
 from automm.report.progress import LINES  # noqa: E402
 from automm.search.difference import Answered, difference  # noqa: E402
 from automm.search.pareto import pareto, points  # noqa: E402
@@ -75,6 +78,50 @@ def test_better_model_that_costs_too_much_is_named():
     line = LINES["passed_over"](said[0][1])
     assert line == "trial good with accuracy 0.9000 costs too much: 8.00 ms a row, 1.0 MB (require: latency_ms <= 3)"
     assert _passed_over(run, REPORTS[0], REPORTS) == {}
+
+
+SUMMARY = {
+    "recipe": "rooms", "task": "classification", "metric": "accuracy", "valid": {"accuracy": 0.8},
+    "test": {"accuracy": 0.75}, "rows": {"valid": 50, "test": 60}, "latency_ms": 4.25, "size_mb": 2.0,
+    "best": {"name": "between", "members": [{"name": "between", "weight": 1.0}]}, "gates": [],
+    "single": {
+        "name": "only-<text>",
+        "difference": {"part": "test", "gain": 0.05, "low": -0.01, "high": 0.11, "rows": 60},
+    },
+    "passed_over": {"name": "good", "value": 0.9, "latency_ms": 8.0, "size_mb": 1.0}, "ensemble_left": {},
+    "pareto": pareto(points(REPORTS), True), "baselines": {}, "imbalance": {}, "package": "run/package",
+}  # fmt: skip
+
+
+def test_page_shows_every_model_and_what_the_winner_gains():
+    reports = [{**one, "seconds": 2.0, "error": None, "ended": "no better"} for one in REPORTS]
+    found = page(SUMMARY, reports)
+    drawing = ElementTree.fromstring(found[found.index("<svg") : found.index("</svg>") + 6])
+    circles = drawing.findall("circle")
+    assert [circle.get("class") for circle in circles].count("front") == 3
+    assert len(circles) == 6  # one was pruned: it was not timed
+    across = {circle[0].text.partition(":")[0]: float(circle.get("cx")) for circle in circles}
+    assert across["fast"] < across["between"] < across["good"] < across["as good, slower"]
+    up = {circle[0].text.partition(":")[0]: float(circle.get("cy")) for circle in circles}
+    assert up["good"] == up["as good, slower"] < up["between"] < up["fast"]
+    assert len(drawing.find("polyline").get("points").split()) == 3
+    assert "+0.0500 accuracy over only-&lt;text&gt; (95 % interval -0.0100 to +0.1100, 60 test rows; it may be" in found
+    assert '<tr class="winner"><td>between</td><td class="number">0.8000</td>' in found
+    assert "pruned: no better" in found
+    assert "good: 0.9000, 8.00 ms a row" in found
+
+
+def test_command_line_ends_with_gain_and_front():
+    lines = outcome(SUMMARY)
+    at = next(at for at, line in enumerate(lines) if line.startswith("winner: between"))
+    gain = "over only-<text> accuracy +0.0500 (95 % interval -0.0100 to +0.1100, 60 test rows)"
+    assert " ".join(lines[at + 1].split()) == gain
+    assert lines[at + 3 :] == [
+        "fastest: fast            valid accuracy 0.7000, 1.00 ms a row, 1.0 MB (trees on words)",
+        "best alone: good         valid accuracy 0.9000, 8.00 ms a row, 1.0 MB (trees on words)",
+        "package: run/package (2.0 MB, 4.25 ms per row)",
+    ]
+    assert not [line for line in outcome({**SUMMARY, "pareto": SUMMARY["pareto"][:1]}) if line.startswith("fastest")]
 
 
 @pytest.mark.parametrize("objectives", [("latency_ms",), COSTS])
