@@ -25,7 +25,7 @@ def _alike(stack: nn.ModuleList) -> bool:
 
 
 def _chained(model: nn.Module, stack: nn.ModuleList, batch: Batch) -> bool:
-    """Whether each layer is called once, and reads what the one before it gave, in the same shape."""
+    """Whether each layer is called once, reads what the one before it gave, and gives as much: any of them may go."""
     given: list[Tensor | None] = []
     made: list[Tensor | None] = []
 
@@ -43,7 +43,8 @@ def _chained(model: nn.Module, stack: nn.ModuleList, batch: Batch) -> bool:
             handle.remove()
     if len(given) != len(stack) or any(tensor is None for tensor in (*given, *made)):
         return False
-    return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(made[:-1], given[1:], strict=True))  # type: ignore[union-attr,arg-type]
+    shapes = {tensor.shape for tensor in (*given, *made) if tensor is not None}
+    return len(shapes) == 1 and all(torch.equal(a, b) for a, b in zip(made[:-1], given[1:], strict=True))  # type: ignore[arg-type]
 
 
 def _tensor(output: Any) -> Tensor | None:

@@ -220,3 +220,19 @@ def test_the_layer_that_does_least_goes_first(model):
     torch.testing.assert_close(answers(small), answers(model), rtol=1e-3, atol=1e-3)
     with pytest.raises(NotCompressible, match="no stack of three or more layers"):
         shrink(DropLayers, small)
+
+
+def test_a_stack_whose_layers_change_the_size_is_none():
+    class Stages(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList(nn.Linear(8 * 2**at, 16 * 2**at) for at in range(3))
+
+        def forward(self, batch):
+            x = batch["x"]
+            for stage in self.stages:
+                x = stage(x)
+            return {"y": x}
+
+    with pytest.raises(NotCompressible, match="no stack of three or more layers"):
+        DropLayers(DropLayers.Config()).shrink(Stages().eval(), [{"x": torch.randn(4, 8)}])
