@@ -81,7 +81,7 @@ class Space:
         self.folder = root / FORMAT / hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def gather(self, keys: Sequence[bytes], compute: Compute) -> Gathered:
-        """Finds the entries of all keys; what is not there is computed and kept.
+        """Finds the entries of all keys; what is not there is computed, once for equal keys, and kept.
 
         Args:
             keys: What each entry is computed from.
@@ -98,16 +98,20 @@ class Space:
             present[own] = load_npy(folder / "present.npy")[at[own]]
             touch(folder)
         refused: dict[int, str] = {}
+        numbers: dict[bytes, int] = {}
         if len(missing):
+            alike = np.array([numbers.setdefault(keys[position], len(numbers)) for position in missing.tolist()])
+            firsts = missing[np.unique(alike, return_index=True)[1]]
             try:
-                made, here, reasons = self._compute(keys, missing, compute)
+                made, here, reasons = self._compute(keys, firsts, compute)
             except OSError as problem:
                 raise StorageError(f"cannot write into the cache {self.root} (AUTOMM_CACHE): {problem}") from problem
-            source[missing], at[missing] = len(sources), np.arange(len(missing))
-            present[missing] = here
-            refused = {int(missing[position]): reason for position, reason in reasons.items()}
+            source[missing], at[missing] = len(sources), alike
+            present[missing] = here[alike]
+            pairs = zip(missing.tolist(), alike.tolist(), strict=True)
+            refused = {position: reasons[number] for position, number in pairs if number in reasons}
             sources.append(made)
-        return Gathered(sources, source, at, present, refused, len(missing))
+        return Gathered(sources, source, at, present, refused, len(numbers))
 
     def _find(self, keys: Sequence[bytes]) -> tuple[list[Path], np.ndarray, np.ndarray]:
         """Segments that hold entries of the keys, the largest share first."""

@@ -177,6 +177,21 @@ def test_the_least_recently_used_goes_first(tmp_path):
     assert place.evict(root, 0) == 0  # in use now
 
 
+def test_equal_keys_are_computed_once(tmp_path):
+    asked = []
+
+    def compute(missing):
+        asked.extend(missing.tolist())
+        yield Piece({"x": missing[:, None].astype(np.float32)}, missing != 3, {1: "refused"})
+
+    space = Space(tmp_path, "how", {"x": ArraySpec("float32", (1,))}, "x")
+    found = space.gather([bytes([key] * 16) for key in (7, 8, 7, 9, 8)], compute)
+    assert (asked, found.computed) == ([0, 1, 3], 3)
+    assert found.at.tolist() == [0, 1, 0, 2, 1]
+    assert found.present.tolist() == [True, True, True, False, True]
+    assert found.refused == {1: "refused", 4: "refused"}
+
+
 def test_writers_at_the_same_time(data, tmp_path):
     table = data(**{f"f{at}": f"content {at % 40}".encode() for at in range(120)})
     with ThreadPoolExecutor(4) as pool:
