@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ torch = pytest.importorskip("torch")
 from compress.graphs import FLOAT, model, node, weight  # noqa: E402
 
 from automm.core.kinds import Metric  # noqa: E402
-from automm.package.frontier import Paired, frontier, speeds  # noqa: E402
+from automm.package.compress import _Compression  # noqa: E402
+from automm.package.frontier import Loss, Paired, frontier, speeds  # noqa: E402
+from automm.package.variants import Variant  # noqa: E402
 from automm.train.bench import View  # noqa: E402
 
 ACCURACY = Metric(True, lambda answers, target: float((answers["p"].argmax(1) == target).float().mean()))
@@ -81,3 +84,29 @@ def test_speeds_are_taken_in_turn():
     assert fast.one.p50 <= fast.one.p95
     assert set(slow.json()) == {"one_thread", "all_threads"}
     assert set(slow.json()["all_threads"]) == {"p50", "p95"}
+
+
+def test_what_is_chosen():
+    """The fastest within the loss; of those about as fast, the smallest; nothing that gains nothing."""
+
+    def chosen(*given, sure=False):
+        variants = [Variant(name, loss=Loss(lost, lost - 0.01, lost + 0.01), speedup=times, size_mb=size)
+                    for name, lost, times, size in given]  # fmt: skip
+        given = SimpleNamespace(
+            asked=SimpleNamespace(max_loss=0.02, sure=sure),
+            run=SimpleNamespace(plan=SimpleNamespace(metric="accuracy")),
+        )
+        found = _Compression._choose(given, Variant("full", size_mb=10.0), variants)
+        return found and found.name, {variant.name: (variant.state, variant.reason) for variant in variants}
+
+    large, small = ("large", 0.0, 3.0, 9.0), ("small", 0.015, 2.9, 4.0)
+    name, said = chosen(large, small, ("slow", 0.0, 1.2, 1.0))
+    assert name == "small"
+    assert {said["large"][0], said["slow"][0]} == {"within"}
+    assert chosen(large, small, sure=True)[0] == "large", "the interval of the other one reaches beyond the loss"
+    name, said = chosen(("lossy", 0.03, 5.0, 1.0), ("idle", 0.0, 1.05, 9.5), ("slower", 0.0, 0.9, 2.0))
+    assert name is None
+    assert said["lossy"][0] == "over"
+    assert said["lossy"][1].startswith("loses 3.00%")
+    assert said["idle"][0] == said["slower"][0] == "no gain"
+    assert chosen(("gains", -0.05, 1.0, 5.0))[0] == "gains"

@@ -31,6 +31,12 @@ def colder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The same model in whole numbers of 8 bits."""
+    return build(tmp_path_factory.mktemp("packages") / "whole", whole=True)
+
+
+@pytest.fixture(scope="session")
 def served(package, tmp_path_factory):
     """A server process that tests share; it is not stopped by them."""
     with Served(tmp_path_factory.mktemp("served"), package, "--drain", 0) as server:

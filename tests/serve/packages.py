@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from automm_compress import Int8
 from automm_image.pixels import Pixels
 from automm_tabular.processor import Table
 from automm_tasks.decoders import Classes
@@ -102,8 +103,19 @@ def _graph(shift: float) -> onnx.ModelProto:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def build(folder: Path, *, name: str = "weather", shift: float = 0.0) -> Path:
-    """Writes the package; `shift` makes another version, whose first class is more or less probable."""
+def build(folder: Path, *, name: str = "weather", shift: float = 0.0, whole: bool = False) -> Path:
+    """Writes the package.
+
+    Args:
+        folder: Where.
+        name: Its name.
+        shift: Makes another version, whose first class is more or less probable.
+        whole: Multiplies matrices in whole numbers of 8 bits, as `compress: int8` does.
+    """
+    graph = _graph(shift)
+    if whole:
+        smaller = Int8(Int8.Config(smallest=1)).compress(graph.SerializeToString(), [])
+        graph = onnx.load_model_from_string(smaller)
     tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     text = Tokens(Tokens.Config(max_length=64), {"tokenizer": tokenizer.to_str()})
@@ -121,7 +133,7 @@ def build(folder: Path, *, name: str = "weather", shift: float = 0.0) -> Path:
             PackageInput("photo", InputInfo("photo", "image", ("photo",)), pixels),
         ],
         graph=Graph(None, {}, {}),
-        exporter=File(_graph(shift)),
+        exporter=File(graph),
         golden_rows=[row(), row("ice maybe", weight=None, photo=picture(20))],
     )
     return write_package(folder, content)

@@ -274,13 +274,19 @@ def test_memory_stays_flat(served):
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_any_batch_size_answers_alike(ask, package, rows):
+def test_any_batch_size_answers_alike(ask, package, whole, rows):
+    """Also in 8 bits, where a scale for the whole batch would let a row see its neighbours."""
     titles = ["sun", "ice ice frost", "maybe " * 20, None]
-    predictor = load(package, threads=1)
-    single = [predictor.predict([row(title)]).columns["probability_warm"][0] for title in titles]
 
     async def check(client):
         answers = await asyncio.gather(*[client.predict([encoded(title=title)]) for title in titles])
         return [answer.json()["predictions"][0]["probability_warm"] for answer in answers]
 
-    assert ask(check, batching=Batching(rows=rows)) == pytest.approx(single, abs=1e-6)
+    single = {}
+    for path in (package, whole):
+        predictor = load(path, threads=1)
+        single[path] = [predictor.predict([row(title)]).columns["probability_warm"][0] for title in titles]
+        found = ask(check, sources={"weather": path}, batching=Batching(rows=rows))
+        assert found == pytest.approx(single[path], abs=1e-6)
+    assert single[whole] != pytest.approx(single[package], abs=1e-5), "8 bits round"
+    assert single[whole] == pytest.approx(single[package], abs=0.02)
