@@ -21,7 +21,7 @@ LEAST_EPOCHS = 2
 """Epochs that the time must allow a trial that is neither a default nor a baseline."""
 SAMPLED = frozenset({*RUNGS, OPEN})
 CLAIM = "claim"
-"""The process whose file this is in a trial's folder trains it."""
+"""File of a trial's folder; who makes it trains the trial. It holds the rank."""
 
 
 class Pruner(Protocol):
@@ -201,7 +201,8 @@ def _read_together(run: Run, asked: Asked) -> str | None:
 def _claimed(run: Run, name: str) -> bool:
     """Whether this process is the one that trains a trial."""
     try:
-        (trial_folder(run.folder, name) / CLAIM).touch(exist_ok=False)
+        with (trial_folder(run.folder, name) / CLAIM).open("x", encoding="utf-8") as file:
+            file.write(str(run.ranks.rank))
     except FileExistsError:
         return False
     return True

@@ -203,7 +203,8 @@ def search_space_works(subject: Subject) -> None:
 
 def exports_a_graph(subject: Subject) -> None:
     """The exported graph agrees with the module at other batch sizes, unknown values included."""
-    for task, train, valid in _problems(subject):
+    problems = sorted(_problems(subject), key=lambda problem: problem[0].target().size)
+    for task, train, valid in problems[:: max(len(problems) - 1, 1)]:  # the fewest and the most outputs
         module, _ = _fitted(subject, task, train, valid)
         features = torch.from_numpy(valid.features)
 
