@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from automm.core.learner import FOLDS
 from automm.plan.model import Plan
 from automm.plan.prepare import Prepared
 from automm.plugin.loader import Plugins
@@ -22,6 +23,10 @@ from automm.train.ranks import Ranks
 RESERVE = 0.18
 """Share of the time budget kept for export, verification and test metrics, within `RESERVE_BOUNDS` seconds."""
 RESERVE_BOUNDS = (25.0, 300.0)
+REFIT_SHARE = 0.25
+"""Most of the time budget that is kept for fitting the winner's learners on folds, on top of the reserve."""
+REFITTED = 2
+"""As many of the best learners count when that time is guessed."""
 COMPRESSION = 0.2
 """Share of the time budget for compression, if the recipe asks for it, on top of the reserve."""
 
@@ -108,7 +113,20 @@ class Run:
         if self.plan.time is None:
             return None
         compression = COMPRESSION * self.plan.time if self.recipe.compress else 0.0
-        return self.began + self.plan.time - self._reserve - compression
+        return self.began + self.plan.time - self._reserve - self._refitting - compression
+
+    @property
+    def _refitting(self) -> float:
+        """Seconds that fitting the best learners on folds is likely to take."""
+        complete = [report for report in (*self.reports, *self.baselines) if report["state"] == "complete"]
+        complete.sort(key=lambda report: report["value"], reverse=self.plan.maximize)
+        seconds: list[float] = [report["seconds"] for report in complete if "learner" in report["resolved"]][:REFITTED]
+        return min(FOLDS * sum(seconds), REFIT_SHARE * (self.plan.time or 0.0))
+
+    @property
+    def refit_deadline(self) -> float | None:
+        """`time.monotonic()` at which learners must be fitted again: most of the reserve comes after it."""
+        return None if self.plan.time is None else self.began + self.plan.time - 0.7 * self._reserve
 
     @property
     def _reserve(self) -> float:

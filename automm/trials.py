@@ -31,10 +31,12 @@ BASELINE = "baseline"
 """Stands for the rung of a modality alone."""
 NETWORK = ""
 """Stands for the network among the learners."""
-BASELINE_SHARE = 0.3
+BASELINE_SHARE = 0.2
 """Most of the time that the single-modality baselines may take."""
 TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
+FIRST_SHARE = 0.2
+"""The same for a default configuration, where a search follows."""
 LOGGED = ("name", "rung", "state", "value", "epochs", "seconds", *COSTS, "error")
 """What the log says of a trial."""
 FAILURES = 2
@@ -60,10 +62,9 @@ def search(run: Run, study: Study | None, most: int | None = None) -> None:
         asked = [Asked(*one) for one in run.ranks.first(partial(_ask, run, study, most))]
         if not asked:
             return
-        if len(asked) == 1:
-            reports = [train(run, asked[0], study, share_of_time(run, TRIAL_SHARE))]
-        else:
-            reports = side_by_side(run, asked, share_of_time(run, TRIAL_SHARE))
+        first = asked[0].rung == FIRST and run.plan.searching
+        deadline = share_of_time(run, FIRST_SHARE if first else TRIAL_SHARE)
+        reports = [train(run, asked[0], study, deadline)] if len(asked) == 1 else side_by_side(run, asked, deadline)
         for report in reports:
             run.ranks.first(partial(_tell, run, study, report))
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+FOLDS = 5
+"""Learners that stand for one of the winner's, each fitted on the other folds of training and validation rows."""
+
+
 class Rows(NamedTuple):
     """Rows as a learner sees them.
 

@@ -35,10 +35,8 @@ from automm.train.module import measure
 from automm.update.kept import resume_files
 from automm.update.reference import drift_reference
 
-REFIT_SHARE = 0.4
-"""Share of the time that is left after the search for fitting the winning learners on folds."""
 REFIT_SECONDS = 300.0
-"""The same without a time budget."""
+"""What fitting a learner again may take without a time budget."""
 
 
 @dataclass
@@ -140,20 +138,19 @@ def _refit(run: Run, members: Sequence[Member]) -> None:
         folder = trial_folder(run.folder, member.name)
         if not run.ranks.broadcast((folder / AGAIN).exists()):
             views = {part: run.bench.view(part, member.resolved) for part in ("train", "valid")}
+            seconds = REFIT_SECONDS
+            if run.refit_deadline is not None:
+                seconds = max(run.refit_deadline - time.monotonic(), 0.0) / left
             done = run.ranks.first(
-                partial(refit, member.resolved, run.bench, views, folder, _refit_seconds(run) / left)
+                partial(refit, member.resolved, run.bench, views, folder, seconds, folds=_may_fold(run))
             )
             run.event("refit", name=member.name, done=done)
 
 
-def _refit_seconds(run: Run) -> float:
-    """What fitting on folds may take; 0 where folds would mix what the split keeps apart."""
+def _may_fold(run: Run) -> bool:
+    """Whether training and validation rows may be mixed: not where the split keeps them apart for a reason."""
     train, valid = (run.prepared.parts[part].table for part in ("train", "valid"))
-    if train is not valid or run.recipe.split.method == "time" or run.stopping():
-        return 0.0
-    if run.plan.time is None:
-        return REFIT_SECONDS
-    return max(REFIT_SHARE * (run.began + run.plan.time - time.monotonic()), 0.0)
+    return train is valid and run.recipe.split.method != "time" and not run.stopping()
 
 
 def _package(

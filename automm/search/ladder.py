@@ -27,6 +27,8 @@ SHARES = {PROBE: 0.5, SCRATCH: 0.2, ADAPT: 0.3}
 """Share of the budget of each rung; that of a rung which does not apply falls to the others."""
 STALL = 16
 """So many trials in a row without a new best end a rung."""
+FAILED = 3
+"""So many failed trials in a row end a rung: what is too dear for the budget stays so."""
 FINALISTS = 3
 """Most networks that are promoted to `adapt`."""
 FEW_EPOCHS = 0.25
@@ -124,7 +126,9 @@ class Ladder:
         raise AssertionError("the last rung is always open")
 
     def _stalled(self, reports: Sequence[Report]) -> bool:
-        """Whether the last trials of a rung brought no new best."""
+        """Whether the last trials of a rung brought no new best, or failed."""
+        if len(reports) >= FAILED and all(report["state"] == "failed" for report in reports[-FAILED:]):
+            return True
         sign = 1.0 if self._plan.maximize else -1.0
         best, since = -math.inf, 0
         for report in reports:

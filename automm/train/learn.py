@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from automm.core.kinds import Encoder
-from automm.core.learner import Learner, Rows
+from automm.core.learner import FOLDS, Learner, Rows
 from automm.errors import AutommError, StorageError
 from automm.model.learned import Averaged, LearnedModel, build_learned, pooled
 from automm.plugin.blame import blamed
@@ -25,8 +25,6 @@ from automm.train.run import ROW, describe_error, device, evaluation_batches, sa
 
 AGAIN = "refit.safetensors"
 """The weights of a learner that was fitted again on training and validation rows."""
-FOLDS = 5
-"""Learners of a winner that are averaged."""
 MEMORY = 4 * 2**30
 """Bytes of descriptors that a learner may hold at once."""
 
@@ -89,30 +87,36 @@ def run_learner(
     return report
 
 
-def refit(resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], folder: Path, seconds: float) -> str:
+def refit(
+    resolved: Mapping[str, Any], bench: Bench, views: Mapping[str, View], folder: Path, seconds: float, *, folds: bool
+) -> str:
     """Fits a learner again on training and validation rows. Rank 0 only.
 
     Where folds may be drawn and the time allows it, one learner per fold is fitted on the other folds, stops early on
     its own, and their outputs are averaged: on small tables that is worth more than any other setting. Else one learner
-    is fitted on all rows, with what validation settled.
+    is fitted on all rows, with what validation settled, or the trial's stays.
 
     Args:
         resolved: The trial's configuration.
         bench: Task and registry.
         views: Its training and validation rows.
         folder: The trial's folder; the weights are written there.
-        seconds: What the folds may take; 0: no folds.
+        seconds: What it may take.
+        folds: Whether folds may be drawn.
 
     Returns:
         What was done, for the log.
     """
     if any(not len(view.positions) for view in views.values()):
         return "kept: it has no training or no validation rows"
-    settled = json.loads((folder / "report.json").read_text("utf-8"))["settled"]
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    settled, once = report["settled"], report["seconds"]
+    if once > seconds:
+        return f"kept: {once:.0f} s to fit it again are not left"
     encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
     parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
     joint = _joined(parts)
-    learners = _folds(make, widths[0], joint, settled, bench, seconds) if seconds > 0 else []
+    learners = _folds(make, widths[0], joint, settled, bench, seconds) if folds and 2 * once <= seconds else []
     if not learners:
         learners = [make(widths[0])]
         with blamed(bench.registry, type(learners[0]), "fit"):
@@ -146,18 +150,18 @@ def _folds(
     bench: Bench,
     seconds: float,
 ) -> list[Learner]:
-    """A learner per fold, each fitted on the other folds; none if they would take too long."""
+    """A learner per fold, each fitted on the other folds, as many as the time allows; none if that is one."""
     folds = rows.folds(FOLDS, bench.plan.seed)
     began, learners = time.monotonic(), []
     numbers = np.unique(folds)
     for done, fold in enumerate(numbers if len(numbers) > 1 else ()):
-        if done and (time.monotonic() - began) / done * (len(numbers) - done) > seconds - (time.monotonic() - began):
-            return []
+        if done and (time.monotonic() - began) * (done + 1) / done > seconds:
+            break
         learner = make(widths)
         with blamed(bench.registry, type(learner), "fit"):
             learner.fit(rows.take(folds != fold), rows.take(folds == fold), settled, lambda: False)
         learners.append(learner)
-    return learners
+    return learners if len(learners) > 1 else []
 
 
 def _over(deadline: float | None) -> bool:

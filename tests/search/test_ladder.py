@@ -127,9 +127,8 @@ def test_recipe_sizes_and_switches_rungs(plan_of, everything):
     plan = plan_of("counts", "short", "checkpoint")
     ladder = Ladder(plan, everything, {"probe": 0.2, "scratch": 0.0, "adapt": 0.1})
     assert [(rung.name, round(rung.until, 3)) for rung in ladder.rungs[:-1]] == [(PROBE, 0.2), (ADAPT, 0.3)]
-    assert [rung.name for rung in Ladder(plan, everything, dict.fromkeys(("probe", "scratch", "adapt"), 0.0)).rungs] == [
-        OPEN
-    ]
+    nothing = dict.fromkeys((PROBE, SCRATCH, ADAPT), 0.0)
+    assert [rung.name for rung in Ladder(plan, everything, nothing).rungs] == [OPEN]
 
 
 def test_held_checkpoint_is_not_frozen_against_the_recipe(plan_of, everything):
@@ -159,6 +158,14 @@ def test_rung_ends_by_its_share_and_when_it_stalls(plan_of, everything):
     assert ladder.at(flat[:-1], 0.1, best)[0].name == PROBE
     assert ladder.at(flat, 0.1, best)[0].name == SCRATCH
     assert ladder.at(flat, 1.0, best)[0].name == OPEN
+
+
+def test_rung_of_which_all_fails_ends(plan_of, everything):
+    ladder = Ladder(plan_of("counts", "short"), everything)
+    (resolved, _) = first_trials(ladder.first, everything)[0]
+    failed = [report(resolved, None, PROBE, "failed") for _ in range(3)]
+    assert ladder.at(failed[:2], 0.1, best)[0].name == PROBE
+    assert ladder.at(failed, 0.1, best)[0].name == SCRATCH
 
 
 def test_smaller_is_better_where_the_metric_says_so(plan_of, everything):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from automm.api import Rows
+from automm.core.learner import FOLDS
 from automm.model.learned import restore
-from automm.train.learn import AGAIN, FOLDS, refit, run_learner
+from automm.train.learn import AGAIN, refit, run_learner
 from automm.train.run import load_weights
 
 
@@ -32,12 +33,12 @@ def model(bench, resolved, views, folder):
 
 def test_one_learner_per_fold_and_their_mean(fitted, monkeypatch):
     bench, resolved, views, folder = fitted
-    assert refit(resolved, bench, views, folder, 60.0) == f"fitted on {FOLDS} folds"
+    assert refit(resolved, bench, views, folder, 60.0, folds=True) == f"fitted on {FOLDS} folds"
     merged = model(bench, resolved, views, folder).learner
     features = torch.randn(7, sum(merged.widths.values()))
     cls = bench.registry.get("learner", resolved["learner"]["name"])
     monkeypatch.setattr(cls, "merged", classmethod(lambda cls, learners: None))
-    refit(resolved, bench, views, folder, 60.0)
+    refit(resolved, bench, views, folder, 60.0, folds=True)
     beside = model(bench, resolved, views, folder).learner
     each = torch.stack([learner(features) for learner in beside.learners])
     assert len(each) == FOLDS
@@ -46,11 +47,25 @@ def test_one_learner_per_fold_and_their_mean(fitted, monkeypatch):
     assert torch.allclose(merged(features), each.mean(0), atol=1e-5)
 
 
-def test_without_time_one_learner_on_all_rows(fitted):
+def test_without_folds_one_learner_on_all_rows(fitted):
     bench, resolved, views, folder = fitted
-    assert refit(resolved, bench, views, folder, 0.0) == "fitted on all rows"
+    assert refit(resolved, bench, views, folder, 60.0, folds=False) == "fitted on all rows"
     assert not hasattr(model(bench, resolved, views, folder).learner, "learners")
-    assert refit(resolved, bench, views, folder, 1e-9) == "fitted on all rows"
+
+
+def test_as_much_again_as_the_time_allows(fitted):
+    bench, resolved, views, folder = fitted
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+
+    def took(seconds):
+        (folder / "report.json").write_text(json.dumps({**report, "seconds": seconds}), "utf-8")
+
+    took(30.0)
+    assert refit(resolved, bench, views, folder, 20.0, folds=True) == "kept: 30 s to fit it again are not left"
+    assert not (folder / AGAIN).exists()
+    assert refit(resolved, bench, views, folder, 40.0, folds=True) == "fitted on all rows"
+    took(1e-9)
+    assert refit(resolved, bench, views, folder, 1e-6, folds=True) == "fitted on all rows"  # the first fold took longer
 
 
 @pytest.mark.parametrize("grouped", [False, True])
