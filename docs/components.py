@@ -22,6 +22,7 @@ KINDS = {
     "encoder": "Encoders",
     "fusion": "Fusions",
     "loss": "Losses",
+    "objective": "Objectives",
     "task": "Tasks",
     "exporter": "Exporters",
 }

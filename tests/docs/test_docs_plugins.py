@@ -22,7 +22,9 @@ from automm.cli.main import cli
 from automm.core.component import Component
 from automm.core.kinds import KINDS
 from automm.core.processor import Processor
+from automm.plugin.deprecation import warn_removed
 from automm.plugin.loader import load_plugins
+from automm.plugin.manners import watched
 from automm.plugin.registry import validate
 from automm.testing import fakes, parametrize
 from docs.environment import SETTINGS, stand_in
@@ -185,9 +187,9 @@ def find_command(*words):
 
 
 def test_page_on_distributing(tmp_path):
-    (code,) = python_blocks("distributing.md")
     scope = {}
-    exec(code, scope)
+    for code in python_blocks("distributing.md"):
+        exec(compile(code, "distributing.md", "exec", dont_inherit=True), scope)
     with pytest.raises(api.MissingExtraError, match="pyshp"):
         scope["reader"]()
     text = page("distributing.md")
@@ -200,8 +202,12 @@ def test_page_on_distributing(tmp_path):
     real = tomllib.loads((ROOT / "docs/examples/automm-tracks/pyproject.toml").read_text("utf-8"))
     assert points["project"]["entry-points"] == real["project"]["entry-points"]
     assert pytest_settings["tool"]["pytest"]["ini_options"] == {"filterwarnings": ["error"]}
-    assert hasattr(api, "RemovedInAutomm2Warning")
-    assert hasattr(api.Config, "migrate")
+    deprecated, complaint = re.findall(r"^```text\n(.*)\n```$", text, re.M)
+    with pytest.warns(api.RemovedInAutomm2Warning, match=f"^{deprecated}$"):
+        warn_removed("automm.api.Feature", "automm.api.Features", "1.3")
+    with watched(importing=True) as seen:
+        print("ready")
+    assert seen.complaints[0].startswith(complaint.partition(": ")[2])
 
 
 def test_every_base_class_and_hook_has_an_example():
