@@ -155,14 +155,30 @@ def test_component_that_fails_alone(folder, plugin, said):
 
 
 def test_search_goes_on_without_the_failing_component(folder):
-    plugin = broken("return Features.vector(sum", "raise ValueError('no'); return (sum")
-    write(folder, plugin, "model: {fusion: [mine, concat]}\nsearch: {trials: 4}\n")
+    """Lack of memory is met with half the batch; what fails otherwise fails twice and no more."""
+    short = (
+        "if self.training and len(next(iter(inputs.values())).mask) > 10: raise RuntimeError('out of memory')\n"
+        "        return Features"
+    )
+    plugin = broken("return Features", short)
+    plugin += "\n\nclass Broken(Mine):\n    def forward(self, inputs):\n        raise ValueError('no')\n"
+    plugin = plugin.replace("register(Mine)", "register(Mine)\n    register(Broken)")
+    write(folder, plugin, "model: {fusion: [mine, broken, concat]}\nsearch: {trials: 12, baselines: false}\n")
     done = run("fit", "r.yaml", "--out", "run", cwd=folder)
     assert done.code == 0, done.err
     reports = [report(folder, trial["name"]) for trial in events(folder / "run", "trial")]
-    assert {each["state"] for each in reports} >= {"failed", "complete"}
+    by_fusion = {}
     for each in reports:
-        assert (each["state"] == "failed") == (each["resolved"]["fusion"]["name"] == "mine")
+        by_fusion.setdefault(each["resolved"]["fusion"]["name"], []).append(each)
+    assert len(by_fusion["broken"]) == 2
+    assert len(by_fusion["concat"]) > 2
+    assert {each["state"] for each in by_fusion["broken"]} == {"failed"}
+    for each in by_fusion["mine"]:
+        assert each["state"] == "complete"
+        assert (each["asked"]["train"]["batch_size"], each["resolved"]["train"]["batch_size"]) == (16, 8)
+    warnings = [event["text"] for event in events(folder / "run", "warning")]
+    assert any(text.startswith("trial 0: ") and text.endswith("once more with batches of 8") for text in warnings)
+    assert sum("fusion 'broken' failed 2 times and is left out" in text for text in warnings) == 1
     assert summary(folder / "run")["status"] == "ok"
 
 
