@@ -46,6 +46,23 @@ def test_baselines_are_reported_per_modality(fitted):
     assert found["single"]["name"] in found["baselines"]
     assert 0.5 < found["single"]["test"]["roc_auc"] < found["test"]["roc_auc"]  # each modality tells half of the signal
     assert found["best"]["value"] >= max(found["baselines"].values())
+    gained = found["single"]["difference"]
+    assert gained["gain"] == pytest.approx(found["test"]["roc_auc"] - found["single"]["test"]["roc_auc"])
+    assert gained["low"] < gained["gain"] < gained["high"]
+    assert (gained["part"], gained["rows"]) == ("test", 60)
+
+
+def test_front_holds_the_fastest_and_the_best_model(fitted):
+    folder, done = fitted
+    front = summary(folder / "run")["pareto"]
+    reports = [json.loads(path.read_text("utf-8")) for path in (folder / "run" / "trials").glob("*/report.json")]
+    timed = [report for report in reports if report["state"] == "complete"]
+    assert front[0]["latency_ms"] == min(report["latency_ms"] for report in timed)
+    assert front[-1]["value"] == max(report["value"] for report in timed)
+    assert all(report["size_mb"] > 0 for report in timed)
+    assert " ms a row, " in next(line for line in done.err.splitlines() if line.startswith("trial 0 complete"))
+    page = (folder / "run" / "report.html").read_text("utf-8")
+    assert page.count("<circle") == len(timed)
 
 
 def test_package_predicts_what_the_summary_claims(fitted):
