@@ -30,6 +30,7 @@ import numpy as np
 import onnxruntime as ort
 from figures import Figures
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from automm.data.sources import open_table
 from automm.runtime.media import input_cells
@@ -200,7 +201,7 @@ def installed(extras: set[str]) -> float:
         for text in found.requires or ():
             need = Requirement(text)
             if any(need.marker is None or need.marker.evaluate({"extra": extra}) for extra in (*wanted, "")):
-                ahead.append((need.name, frozenset(need.extras)))
+                ahead.append((canonicalize_name(need.name), frozenset(need.extras)))
     return sum(sizes.values())
 
 
