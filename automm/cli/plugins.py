@@ -60,8 +60,8 @@ def _first_line(text: str | None) -> str:
 def new(kind: str, name: str, output: Path | None, licence: str, holder: str) -> None:
     """Write an installable plugin with one working component.
 
-    KIND is encoder, fusion, loss, objective, learner, task, modality, compressor or exporter; NAME what recipes call it,
-    such as router, or with an owner acme:router.
+    KIND is encoder, fusion, loss, objective, learner, task, modality, compressor or exporter; NAME what recipes call
+    it, such as router, or with an owner acme:router.
     """
     from automm.scaffold import scaffold
 

@@ -165,7 +165,7 @@ class TrialModule(L.LightningModule):
         steps = max(1, self._steps - self._alone)
         self.loss.progress = min(1.0, max((self._schedule.last_epoch - self._alone) / steps, self.time_used))
         with blamed(self._registry, type(self.loss), "forward"):
-            rows = self.loss(output.float(), target)  # [batch]
+            rows: Tensor = self.loss(output.float(), target)  # [batch]
         self._check_rows(self.loss, rows, len(target))
         if self._schedule.last_epoch in (0, self._alone) and not bool(rows.isfinite().all()):
             finite = bool(output.isfinite().all())
