@@ -70,6 +70,7 @@ search: {trials: 4, baselines: false}
 """
 LEFTOVERS = ("**/*.part", "**/*.trash", "**/*.partial", "**/.package.*", "**/.*.json.*")
 KILLED = -9
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
