@@ -97,7 +97,8 @@ class RunFolder:
     """One run's folder, used by one process at a time.
 
     Layout: `recipe.yaml`, `plan.json`, `events.jsonl` (append-only), `study.json`, `study.journal`, `trials/<name>/`,
-    `work/` (tables, processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`, `package/`.
+    `work/` (tables, processors, arrays), `bad_rows.csv`, `tensorboard/`, `summary.json`,
+    `report.html`, `package/`.
 
     Args:
         path: The folder; made if absent.
