@@ -56,5 +56,5 @@ def _read(run: Run, resolved: dict[str, Any]) -> tuple[str, str] | None:
             try:
                 run.bench.features(part, slug, choice)
             except TooDearError as problem:
-                return choice["name"], f"input {slug}, encoder {choice['name']}: {problem}"
+                return choice["name"], f"input {slug}: {problem}"
     return None

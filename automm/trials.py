@@ -41,6 +41,8 @@ LOGGED = ("name", "rung", "state", "value", "epochs", "seconds", *COSTS, "error"
 """What the log says of a trial."""
 FAILURES = 2
 """So many failures leave a component out."""
+DEAR = "computing all rows would take"
+"""Tells an error about a component that the time that is left cannot pay for."""
 AT_ONCE = 2
 """Trials per process that are asked for together when each process trains its own."""
 SMALL_SECONDS = 20.0
@@ -167,9 +169,12 @@ def _clearly_worse(run: Run, report: Mapping[str, Any], best: Mapping[str, Any])
 
 
 def _failing(run: Run) -> list[tuple[str, str]]:
-    """Kind and name of components that failed again and again."""
-    blamed_for = [component_of(report["error"]) for report in run.reports if report["state"] == "failed"]
-    counts = Counter(component for component in blamed_for if component is not None)
+    """Kind and name of components that failed again and again, or once by what only gets dearer."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for report in run.reports:
+        component = component_of(report["error"]) if report["state"] == "failed" else None
+        if component is not None:
+            counts[component] += FAILURES if DEAR in report["error"] else 1
     return sorted(component for component, count in counts.items() if count >= FAILURES)
 
 
@@ -205,7 +210,7 @@ def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
     before = _failing(run)
     run.reports.append(report)
     for kind, name in set(_failing(run)) - set(before):
-        run.warn(f"{kind} {name!r} failed {FAILURES} times and is left out from here: {report['error']}")
+        run.warn(f"{kind} {name!r} is left out from here: {report['error']}")
     leads = best_of(run.reports, run) is report
     facts = {key: report.get(key) for key in LOGGED}
     run.event("trial", metric=run.plan.metric, best=leads, what=described(report["resolved"]), **facts)

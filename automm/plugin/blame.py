@@ -12,7 +12,7 @@ from automm.errors import AutommError, PluginError
 from automm.plugin.registry import Registry
 
 MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "memoryerror")
-NAMED = re.compile(r"(\w+) '([^']+)' of plugin ")
+NAMED = re.compile(r"(\w+) '([^']+)'(?: of plugin |: )")
 """How errors begin that name a component."""
 
 PLANNING = ("claim", "claim_family", "unsuited")

@@ -95,7 +95,7 @@ class Bench:
         own._processors, own._stores = dict(self._processors), dict(self._stores)
         return own
 
-    def pace(self, part: str, what: str) -> Callable[[int, int], None]:
+    def pace(self, part: str, encoder: str) -> Callable[[int, int], None]:
         """What to tell of the progress of computing something of a part; it ends what cannot be done in `seconds`.
 
         Raises:
@@ -114,7 +114,7 @@ class Bench:
                 needed = spent / since * total * times
                 if needed > self.seconds:
                     raise TooDearError(
-                        f"{what}: computing all rows would take about {needed:.0f} s, the time budget of "
+                        f"encoder {encoder!r}: computing all rows would take about {needed:.0f} s, the time budget of "
                         f"{self.plan.time or 0:.0f} s leaves {self.seconds:.0f} s for it; give search.time at least "
                         f"{self._enough(needed):.0f} s more, or leave it out"
                     )
@@ -200,7 +200,7 @@ class Bench:
         processor, item = self.processor(slug, choice), self._inputs[slug]
         return self._shared(
             (part, self._key(item, processor)),
-            lambda: self._build(part, processor, item),
+            lambda: self._build(part, processor, item, choice["name"]),
             lambda: self._cache_share(part, processor, item),
         )
 
@@ -267,13 +267,13 @@ class Bench:
         extraction = Extraction(encoder, store, device(), self.registry)
         return Space(self._cache, how, extracted_specs(extraction.width), choice["name"]), extraction
 
-    def _build(self, part: str, processor: Processor, item: PlannedInput) -> ArrayStore:
+    def _build(self, part: str, processor: Processor, item: PlannedInput, encoder: str) -> ArrayStore:
         table, rows = self.parts[part].table, self.parts[part].rows
         with blamed(self.registry, type(processor), "__call__"):
             return ArrayStore.build(
                 self._folder / "arrays", processor, item.info, table, rows,
                 lambda row, column, reason: self._ledger.add(table.name, row, column, reason),
-                self.pace(part, processor.op), self._cache,
+                self.pace(part, encoder), self._cache,
             )  # fmt: skip
 
     def _cache_share(self, part: str, processor: Processor, item: PlannedInput) -> None:

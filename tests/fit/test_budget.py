@@ -86,7 +86,7 @@ def test_message_says_what_to_raise_where_nothing_is_cheaper(plan):
         plan("model: {encoders: {tabular: slow}}\n")
     said = str(raised.value)
     assert "the time budget does not pay for what slow must compute, and there is no cheaper encoder" in said
-    assert "input tabular, encoder slow: slow.vector: computing all rows would take about" in said
+    assert "input tabular: encoder 'slow': computing all rows would take about" in said
     assert "Give search.time more, name a cheaper encoder in model.encoders, or leave the input out" in said
 
 
