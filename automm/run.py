@@ -23,10 +23,8 @@ from automm.train.ranks import Ranks
 RESERVE = 0.18
 """Share of the time budget kept for export, verification and test metrics, within `RESERVE_BOUNDS` seconds."""
 RESERVE_BOUNDS = (25.0, 300.0)
-REFIT_SHARE = 0.25
+REFIT_SHARE = 0.2
 """Most of the time budget that is kept for fitting the winner's learners on folds, on top of the reserve."""
-REFITTED = 2
-"""As many of the best learners count when that time is guessed."""
 COMPRESSION = 0.2
 """Share of the time budget for compression, if the recipe asks for it, on top of the reserve."""
 
@@ -117,11 +115,9 @@ class Run:
 
     @property
     def _refitting(self) -> float:
-        """Seconds that fitting the best learners on folds is likely to take."""
-        complete = [report for report in (*self.reports, *self.baselines) if report["state"] == "complete"]
-        complete.sort(key=lambda report: report["value"], reverse=self.plan.maximize)
-        seconds: list[float] = [report["seconds"] for report in complete if "learner" in report["resolved"]][:REFITTED]
-        return min(FOLDS * sum(seconds), REFIT_SHARE * (self.plan.time or 0.0))
+        """Seconds that fitting the best learner on folds is likely to take."""
+        best = best_of([report for report in self.reports if "learner" in report["resolved"]], self)
+        return min(FOLDS * best["seconds"], REFIT_SHARE * (self.plan.time or 0.0)) if best else 0.0
 
     @property
     def refit_deadline(self) -> float | None:

@@ -35,8 +35,10 @@ BASELINE_SHARE = 0.2
 """Most of the time that the single-modality baselines may take."""
 TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
-FIRST_SHARE = 0.2
+FIRST_SHARE = 0.3
 """The same for a default configuration, where a search follows."""
+LAST_SHARE = 0.7
+"""What the last of a number of trials may take of the remaining time; of the last two, half of it each, and so on."""
 LOGGED = ("name", "rung", "state", "value", "epochs", "seconds", *COSTS, "error")
 """What the log says of a trial."""
 FAILURES = 2
@@ -64,11 +66,18 @@ def search(run: Run, study: Study | None, most: int | None = None) -> None:
         asked = [Asked(*one) for one in run.ranks.first(partial(_ask, run, study, most))]
         if not asked:
             return
-        first = asked[0].rung == FIRST and run.plan.searching
-        deadline = share_of_time(run, FIRST_SHARE if first else TRIAL_SHARE)
+        deadline = share_of_time(run, _share(run, asked[0]))
         reports = [train(run, asked[0], study, deadline)] if len(asked) == 1 else side_by_side(run, asked, deadline)
         for report in reports:
             run.ranks.first(partial(_tell, run, study, report))
+
+
+def _share(run: Run, asked: Asked) -> float:
+    """Share of the remaining time that a trial may take."""
+    share = FIRST_SHARE if asked.rung == FIRST and run.plan.searching else TRIAL_SHARE
+    if run.plan.trials is None:
+        return share
+    return max(share, LAST_SHARE / max(run.plan.trials - len(run.reports), 1))
 
 
 def _ask(run: Run, study: Study | None, most: int | None) -> list[Asked]:
