@@ -31,13 +31,13 @@ BASELINE = "baseline"
 """Stands for the rung of a modality alone."""
 NETWORK = ""
 """Stands for the network among the learners."""
-BASELINE_SHARE = 0.2
+BASELINE_SHARE = 0.3
 """Most of the time that the single-modality baselines may take."""
 TRIAL_SHARE = 0.4
 """Most of the remaining time that one trial may take."""
 FIRST_SHARE = 0.3
 """The same for a default configuration, where a search follows."""
-LAST_SHARE = 0.7
+LAST_SHARE = 0.5
 """What the last of a number of trials may take of the remaining time; of the last two, half of it each, and so on."""
 LOGGED = ("name", "rung", "state", "value", "epochs", "seconds", *COSTS, "error")
 """What the log says of a trial."""
