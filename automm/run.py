@@ -82,6 +82,8 @@ class Run:
     began: float
     reports: list[dict[str, Any]] = field(default_factory=list)
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    constant: float | None = None
+    """The metric of the best answer that is the same for every row."""
     requests: int = 0
     loggers: Any = None
     dear: list[tuple[str, str]] = field(default_factory=list)

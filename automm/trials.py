@@ -27,6 +27,8 @@ from automm.trial import Asked, described, share_of_time, side_by_side, train
 
 ATTEMPTS = 10
 """So many samples in a row that are known already end a rung."""
+CONSTANT = "constant"
+"""What the log calls the model that sees nothing."""
 BASELINE = "baseline"
 """Stands for the rung of a modality alone."""
 NETWORK = ""
@@ -227,9 +229,12 @@ def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
 
 
 def baselines(run: Run) -> None:
-    """Each modality alone, with the default of each learner: the champions that fusion has to beat."""
+    """What sees nothing, then each modality alone with the default of each learner: what fusion has to beat."""
     modalities = run.plan.modalities()
-    if len(modalities) < 2 or (run.recipe.search is not None and not run.recipe.search.baselines):
+    if run.recipe.search is not None and not run.recipe.search.baselines:
+        return
+    run.constant = run.ranks.first(partial(_constant, run))
+    if len(modalities) < 2:
         return
     for name, resolved, share in _single_modalities(run):
         known = run.ranks.first(partial(_report, run, name))
@@ -239,6 +244,19 @@ def baselines(run: Run) -> None:
         report = known or train(run, Asked(name, resolved, BASELINE), None, deadline)
         run.baselines.append(report)
         run.event("baseline", name=report["name"], metric=run.plan.metric, value=report["value"], error=report["error"])
+
+
+def _constant(run: Run) -> float | None:
+    """The metric of the best answer that is the same for every row; None if there is none. Rank 0 only."""
+    from automm.train.constant import constant_metrics
+
+    try:
+        value = constant_metrics(run.bench)[run.plan.metric]
+    except Exception as problem:  # a plugin's task or loss may need more than this; trials will tell
+        run.warn(f"the constant answer could not be measured: {problem}")
+        return None
+    run.event("baseline", name=CONSTANT, metric=run.plan.metric, value=value, error=None)
+    return value
 
 
 def _single_modalities(run: Run) -> list[tuple[str, dict[str, Any], float]]:

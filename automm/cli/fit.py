@@ -90,7 +90,8 @@ def outcome(summary: dict[str, object]) -> list[str]:
     assert isinstance(valid, dict)
     assert isinstance(test, dict)
     assert isinstance(baselines, dict)
-    lines = [f"{name:<24} valid {metric} {_number(value)}" for name, value in baselines.items()]
+    alone = {"constant": summary["constant"], **baselines}
+    lines = [f"{name:<24} valid {metric} {_number(value)}" for name, value in alone.items() if value is not None]
     lines += remedy_lines(metric, summary["imbalance"])
     best = summary["best"]
     assert isinstance(best, dict)

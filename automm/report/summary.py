@@ -54,6 +54,7 @@ def summary_of(
         "passed_over": winner.get("passed_over", {}),
         "ensemble_left": winner.get("left", {}),
         "pareto": pareto(points([*run.reports, *run.baselines]), plan.maximize),
+        "constant": run.constant,
         "baselines": {report["name"]: report["value"] for report in run.baselines},
         "single": winner["single"],
         "wall_seconds": round(time.monotonic() - run.began, 3),

@@ -174,7 +174,8 @@ def test_page_on_testing(tmp_path, monkeypatch, capsys):
     parameters = set(inspect.signature(parametrize).parameters)
     for argument in re.findall(r"^\| `(\w+)=", page("testing.md"), re.M):
         assert argument in parameters
-    options = {flag for option in find_command("plugins", "check").params for flag in option.opts}
+    commands = (("plugins", "check"), ("plugins", "list"), ("fit",))
+    options = {flag for words in commands for option in find_command(*words).params for flag in option.opts}
     assert set(re.findall(r"`?(--[a-z]+)", page("testing.md"))) <= options
 
 

@@ -114,7 +114,7 @@ def test_licence_and_metadata(tmp_path, licence):
         ".github/workflows/ci.yml", ".gitignore", "LICENSE", "README.md", "make_data.py", "pyproject.toml",
         "recipe.yaml", "src/automm_firm_loss/__init__.py", "tests/test_automm_firm_loss.py",
     }  # fmt: skip
-    assert "model: {loss: firm_loss}" in (made.folder / "README.md").read_text("utf-8")
+    assert "model: {loss: firm_loss, encoders: {text: ngram}}" in (made.folder / "README.md").read_text("utf-8")
     assert "${{ matrix.python }}" in (made.folder / ".github/workflows/ci.yml").read_text("utf-8")
 
 

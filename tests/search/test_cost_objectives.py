@@ -89,7 +89,8 @@ SUMMARY = {
         "difference": {"part": "test", "gain": 0.05, "low": -0.01, "high": 0.11, "rows": 60},
     },
     "passed_over": {"name": "good", "value": 0.9, "latency_ms": 8.0, "size_mb": 1.0}, "ensemble_left": {},
-    "pareto": pareto(points(REPORTS), True), "baselines": {}, "imbalance": {}, "package": "run/package",
+    "pareto": pareto(points(REPORTS), True), "baselines": {}, "constant": 0.5, "imbalance": {},
+    "package": "run/package",
 }  # fmt: skip
 
 
@@ -113,6 +114,7 @@ def test_page_shows_every_model_and_what_the_winner_gains():
 
 def test_command_line_ends_with_gain_and_front():
     lines = outcome(SUMMARY)
+    assert lines[0].split() == ["constant", "valid", "accuracy", "0.5000"]
     at = next(at for at, line in enumerate(lines) if line.startswith("winner: between"))
     gain = "over only-<text> accuracy +0.0500 (95 % interval -0.0100 to +0.1100, 60 test rows)"
     assert " ".join(lines[at + 1].split()) == gain
