@@ -65,7 +65,8 @@ class Settings:
         allow_missing: Columns that a request leaves out count as missing.
         examples: Whether the packages' golden rows are offered as examples.
         plugins: Local plugin files.
-        replaces: Whether this is a worker in place of one that ended: it takes no request before it can answer it.
+        replaces: Whether this worker comes beside the first or in place of one that ended: it takes no request before
+            it can answer it.
     """
 
     sources: dict[str, Path]

@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import shutil
+import socket
 import threading
 import time
 
@@ -16,6 +17,7 @@ from automm.data.sources import open_table
 from automm.runtime.predictor import load
 from automm.serve.app import App
 from automm.serve.logs import JsonFormatter
+from automm.serve.server import _listen
 from automm.serve.settings import Batching, Settings
 from serve.conftest import encoded
 from serve.packages import picture, row
@@ -290,3 +292,28 @@ def test_any_batch_size_answers_alike(ask, package, whole, rows):
         assert found == pytest.approx(single[path], abs=1e-6)
     assert single[whole] != pytest.approx(single[package], abs=1e-5), "8 bits round"
     assert single[whole] == pytest.approx(single[package], abs=0.02)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_small_answers_are_sent_at_once(host, capsys):
+    """Without TCP_NODELAY head and body of an answer wait 40 ms for one another."""
+
+    async def check():
+        listener = _listen(Settings(sources={}, host=host, port=0))
+        found = asyncio.get_running_loop().create_future()
+
+        def accepted(reader, writer):
+            own = writer.get_extra_info("socket")
+            found.set_result(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        server = await asyncio.start_server(accepted, sock=listener)
+        _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+        try:
+            return await asyncio.wait_for(found, 10)
+        finally:
+            writer.close()
+            server.close()
+            await server.wait_closed()
+
+    assert asyncio.run(check())
