@@ -75,7 +75,7 @@ def replay(path: Path, options: FitOptions, name: str) -> dict[str, Any]:
             run = planned(recipe.model_copy(update={"log": ()}), plugins, ranks, folder, log, began)
             ranks.first(lambda: _check_plan(home, run))
             pruned = original["state"] == "pruned"
-            asked = Asked(name, original["resolved"], original["rung"])
+            asked = Asked(name, original["resolved"], original.get("rung", ""))
             report = train(run, asked, _UntilEpoch(original["epochs"]) if pruned else None, None)
             found = {
                 "name": name, "metric": run.plan.metric, "value": report["value"], "original": original["value"],

@@ -104,7 +104,7 @@ def _room(run: Run, asked: Sequence[Asked]) -> int:
     if run.ranks.world == 1 or parallel == "data" or not asked:
         return 1
     if parallel == "auto" and asked[0].rung != PROBE:
-        taken = [report["seconds"] for report in run.reports if report["rung"] == asked[0].rung]
+        taken = [report["seconds"] for report in run.reports if report.get("rung") == asked[0].rung]
         if not taken or statistics.median(taken) > SMALL_SECONDS:
             return 1
     return AT_ONCE * run.ranks.world
