@@ -32,7 +32,7 @@ def choose(run: Run) -> dict[str, Any]:
     kept = affordable(run, reports)
     best = best_of(kept, run)
     if best is None:
-        errors = dict.fromkeys(str(report["error"]) for report in (*run.reports, *run.baselines) if report["error"])
+        errors = dict.fromkeys(str(report["error"]) for report in reports if report["error"])
         if run.stopping() and not errors:
             raise Interrupted("stopped before the first trial was done; run the same command again to go on")
         reasons = list(errors)[:5] or ["the time budget ended before the first one"]

@@ -17,7 +17,7 @@ from automm.train.report import TrialReport
 
 CELLS_SHARE = 0.5
 """Most of the remaining time that a trial may take to compute what it reads of the cells; later ones find it there."""
-LEAST_EPOCHS = 2
+POSSIBLE_EPOCHS = 2
 """Epochs that the time must allow a trial that is neither a default nor a baseline."""
 SAMPLED = frozenset({*RUNGS, OPEN})
 CLAIM = "claim"
@@ -121,7 +121,7 @@ def _by_gradient(
     ]
     report, _ = run_trial(
         name, resolved, bench, folder, on_epoch=on_epoch, deadline=deadline, stopping=run.stopping,
-        least=LEAST_EPOCHS if asked.rung in SAMPLED else 0, callbacks=callbacks, logger=logger,
+        least=POSSIBLE_EPOCHS if asked.rung in SAMPLED else 0, callbacks=callbacks, logger=logger,
     )  # fmt: skip
     return report
 

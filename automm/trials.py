@@ -17,11 +17,12 @@ from automm.core.profile import Context
 from automm.errors import DatabaseAwayError, PluginError
 from automm.plugin.blame import blamed, component_of
 from automm.recipe.model import COSTS
-from automm.report.folder import trial_folder, write_json
+from automm.report.folder import asked_for, trial_folder, write_json
 from automm.run import Run, best_of
 from automm.search.ladder import FINALISTS, OPEN, PROBE
 from automm.search.space import first_trials, single
 from automm.search.study import FIRST, Study
+from automm.train.bench import DEAR
 from automm.train.report import TrialReport
 from automm.trial import Asked, described, share_of_time, side_by_side, train
 
@@ -45,8 +46,6 @@ LOGGED = ("name", "rung", "state", "value", "epochs", "seconds", *COSTS, "error"
 """What the log says of a trial."""
 FAILURES = 2
 """So many failures leave a component out."""
-DEAR = "computing all rows would take"
-"""Tells an error about a component that the time that is left cannot pay for."""
 AT_ONCE = 2
 """Trials per process that are asked for together when each process trains its own."""
 SMALL_SECONDS = 20.0
@@ -83,15 +82,19 @@ def _share(run: Run, asked: Asked) -> float:
 
 
 def _ask(run: Run, study: Study | None, most: int | None) -> list[Asked]:
-    """The next trials; none when the budget is spent. Rank 0 only."""
+    """The next trials; none when the budget is spent. Those that need no training are told at once. Rank 0 only."""
     assert study is not None
     asked: list[Asked] = []
     try:
         while len(asked) < _room(run, asked) and not _spent(run, most, len(asked)):
-            following = _next(run, study, asked)
-            if following is None:
+            run.reports.extend(study.others({report["name"] for report in run.reports}))
+            drawn = None if study.full() else _draw(run, study, asked)
+            if drawn is None:
                 break
-            asked.append(following)
+            if isinstance(drawn, Asked):
+                asked.append(drawn)
+            else:
+                _tell(run, study, drawn)
     except DatabaseAwayError as away:
         if not asked:
             _go_on_without(run, away)
@@ -110,32 +113,28 @@ def _room(run: Run, asked: Sequence[Asked]) -> int:
     return AT_ONCE * run.ranks.world
 
 
-def _next(run: Run, study: Study, asked: Sequence[Asked]) -> Asked | None:
-    """The next trial that must be trained; those that need not be are told at once."""
-    for attempt in range(ATTEMPTS):
-        run.reports.extend(study.others({report["name"] for report in run.reports}))
-        if study.full() or (not asked and _spent(run, None, 0)):
-            return None
-        running = [{"state": "running", "resolved": one.resolved, "rung": one.rung} for one in asked]
-        reports = [*run.reports, *running]
+def _draw(run: Run, study: Study, asked: Sequence[Asked]) -> Asked | dict[str, Any] | None:
+    """The next trial to train, or the report of one that needs no training; None when nothing new is left."""
+    running = [{"state": "running", "resolved": one.resolved, "rung": one.rung} for one in asked]
+    reports = [*run.reports, *running]
+    tried = [asked_for(report) for report in reports]
+    while True:
         rung, given = study.ladder.at(reports, _used(run, len(asked)), partial(_promoted, run), run.exhausted)
-        try:
-            resolved = study.ask(rung.name, given, attempt=attempt, failing=_failing(run))
-        except PluginError as problem:  # the sampled fields contradict each other: a failed trial like any other
-            report = TrialReport(study.name, "failed", {}, error=str(problem), rung=study.rung).json()
-            write_json(trial_folder(run.folder, report["name"]) / "report.json", report)
-            _tell(run, study, report)
-            return _next(run, study, asked)
-        if (left := study.left(resolved)) is not None:
-            _tell(run, study, left)
-            return _next(run, study, asked)
-        if study.rung == FIRST or not any(
-            resolved == (report.get("asked") or report["resolved"]) for report in reports
-        ):
-            return Asked(study.name, resolved, study.rung)
-        study.drop()
-    run.exhausted.add(rung.name)
-    return None if rung.name == OPEN else _next(run, study, asked)
+        for attempt in range(ATTEMPTS):
+            try:
+                resolved = study.ask(rung.name, given, attempt=attempt, failing=_failing(run))
+            except PluginError as problem:  # the sampled fields contradict each other: a failed trial like any other
+                report = TrialReport(study.name, "failed", {}, error=str(problem), rung=study.rung).json()
+                write_json(trial_folder(run.folder, report["name"]) / "report.json", report)
+                return report
+            if (left := study.left(resolved)) is not None:
+                return left
+            if study.rung == FIRST or resolved not in tried:
+                return Asked(study.name, resolved, study.rung)
+            study.drop()
+        run.exhausted.add(rung.name)
+        if rung.name == OPEN:
+            return None
 
 
 def _used(run: Run, more: int) -> float:

@@ -20,7 +20,9 @@ class NotCompressible(AutommError):
 
 
 class Compressor(Component, abstract=True):
-    """Makes a trained model smaller or faster. Inherit from `GraphCompressor`, `ModelCompressor` or `StudentCompressor`.
+    """Makes a trained model smaller or faster.
+
+    Inherit from `GraphCompressor`, `ModelCompressor` or `StudentCompressor`.
 
     automm measures what comes out beside the model as it was, on the validation rows, and puts it into the package only
     within the loss that the recipe allows. A compressor that raises costs nothing but its own variant.
@@ -28,7 +30,7 @@ class Compressor(Component, abstract=True):
     Attributes:
         stage: "student", "model" or "graph"; a chain of compressors goes through them in this order.
         preference: `compress: auto` tries compressors with a higher preference first.
-    """  # noqa: E501
+    """
 
     kind = "compressor"
     stage: ClassVar[str] = ""

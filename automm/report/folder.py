@@ -87,6 +87,11 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     return report if isinstance(report, dict) and {"name", "state", "value", "resolved"} <= report.keys() else None
 
 
+def asked_for(report: Mapping[str, Any]) -> Any:
+    """The configuration that a report's trial was asked to train, whatever became of it."""
+    return report.get("asked") or report["resolved"]
+
+
 def _user(path: Path) -> str:
     """Who holds the lock of a run folder, for the message."""
     text = (path / ".lock").read_text(encoding="utf-8", errors="replace").strip()

@@ -20,6 +20,7 @@ from automm.plan.candidates import FROZEN, stored
 from automm.plan.model import Candidates, Plan
 from automm.plugin.registry import Registry
 from automm.recipe.model import RUNGS
+from automm.report.folder import asked_for
 
 PROBE, SCRATCH, ADAPT = RUNGS
 OPEN = "open"
@@ -148,7 +149,7 @@ class Ladder:
             if report["state"] == "complete" and report.get("rung") != ADAPT and self.variants(report["resolved"])
         ]
         networks.sort(key=lambda report: -sign * report["value"])
-        tried = [report.get("asked") or report["resolved"] for report in reports]
+        tried = [asked_for(report) for report in reports]
         variants = [self.variants(report["resolved"]) for report in promoted(networks)[:FINALISTS]]
         for level in zip_longest(*variants):
             for resolved in level:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from automm.errors import DatabaseAwayError, StorageError
 from automm.plan.model import Plan
 from automm.plugin.registry import Registry
-from automm.report.folder import read_report, trial_folder, write_json
+from automm.report.folder import asked_for, read_report, trial_folder, write_json
 from automm.search.journal import mend_journal
 from automm.search.ladder import OPEN, Ladder, without
 from automm.search.shared import bring
@@ -230,7 +230,7 @@ class Study:
     def left(self, resolved: Mapping[str, Any]) -> dict[str, Any] | None:
         """The report in the folder of the trial asked for last: it ended, and the study did not hear of it."""
         report = self._report(self.name)
-        if report is None or resolved != (report.get("asked") or report["resolved"]):
+        if report is None or resolved != asked_for(report):
             return None
         for entry in report["history"]:
             if entry.get(self._plan.metric) is not None and self._plan.searching:

@@ -36,6 +36,8 @@ from automm.train.ranks import Ranks
 if TYPE_CHECKING:
     from automm.train.extract import Extraction
 
+DEAR = "computing all rows would take"
+"""In the error of an encoder that the time that is left cannot pay for."""
 PATIENCE = 4.0
 """Seconds after which it can be told how long something will take."""
 EXTRACTED = 1
@@ -114,7 +116,7 @@ class Bench:
                 needed = spent / since * total * times
                 if needed > self.seconds:
                     raise TooDearError(
-                        f"encoder {encoder!r}: computing all rows would take about {needed:.0f} s, the time budget of "
+                        f"encoder {encoder!r}: {DEAR} about {needed:.0f} s, the time budget of "
                         f"{self.plan.time or 0:.0f} s leaves {self.seconds:.0f} s for it; give search.time at least "
                         f"{self._enough(needed):.0f} s more, or leave it out"
                     )

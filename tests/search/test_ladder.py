@@ -14,23 +14,10 @@ from automm.plugin.registry import Owner
 from automm.search.ladder import ADAPT, OPEN, PROBE, SCRATCH, STALL, Ladder, without
 from automm.search.space import first_trials
 from automm.search.study import FIRST, Study
+from search.conftest import _Encoder as Words
 
 
-class _Words(Encoder, abstract=True):
-    modality = "words"
-
-    @classmethod
-    def processor(cls, config, info):
-        raise AssertionError("not made here")
-
-    def __init__(self, config, processor):
-        super().__init__(config, processor)
-
-    def forward(self, arrays):
-        raise AssertionError("not run here")
-
-
-class Counts(_Words):
+class Counts(Words):
     """Fixed descriptors."""
 
     class Config(Encoder.Config):
@@ -42,7 +29,7 @@ class Counts(_Words):
         return True
 
 
-class Checkpoint(_Words):
+class Checkpoint(Words):
     """Frozen, or trained whole or in part."""
 
     class Config(Encoder.Config):
