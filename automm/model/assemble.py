@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from automm.core.objective import Objective
 from automm.core.processor import Processor
 from automm.core.profile import Context
 from automm.errors import PluginError
+from automm.model.frozen import make_encoder
 from automm.model.lora import add_adapters, rank_of
 from automm.plugin.blame import blamed, who
 from automm.plugin.registry import Registry
@@ -164,8 +165,9 @@ class EnsembleModel(nn.Module):
 
 
 def build_model(
-    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
-) -> MultimodalModel:
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry,
+    make: Callable[[Mapping[str, Any], Processor], Encoder] | None = None,
+) -> MultimodalModel:  # fmt: skip
     """Makes the model of a resolved configuration.
 
     Args:
@@ -173,11 +175,12 @@ def build_model(
         processors: Input slug → fitted processor.
         task: The fitted task.
         registry: Where components are looked up.
+        make: Makes an encoder of its choice and its processor; by default anew.
 
     Raises:
         PluginError: If a component raises, or forgets to set its width.
     """
-    encoders = build_encoders(resolved, processors, registry)
+    encoders = build_encoders(resolved, processors, registry, make)
     widths = {slug: _width(encoder) for slug, encoder in encoders.items()}
     fusion_cls: type[Fusion] = registry.get("fusion", resolved["fusion"]["name"])
     with blamed(registry, fusion_cls, "__init__"):
@@ -207,15 +210,14 @@ def build_objective(
 
 
 def build_encoders(
-    resolved: Mapping[str, Any], processors: Mapping[str, Processor], registry: Registry
-) -> dict[str, Encoder]:
-    """Makes the encoders of a resolved configuration, frozen as it says."""
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], registry: Registry,
+    make: Callable[[Mapping[str, Any], Processor], Encoder] | None = None,
+) -> dict[str, Encoder]:  # fmt: skip
+    """Makes the encoders of a resolved configuration, frozen as it says; `make` as in `build_model`."""
     encoders: dict[str, Encoder] = {}
     for slug, choice in resolved["encoders"].items():
-        cls: type[Encoder] = registry.get("encoder", choice["name"])
-        with blamed(registry, cls, "__init__"):
-            config = cls.Config.model_validate(choice["config"])
-            encoders[slug] = cls(config, processors[slug])
+        processor = processors[slug]
+        encoders[slug] = make(choice, processor) if make else make_encoder(choice, processor, registry)
         adapt(encoders[slug], choice["config"]["adapt"])
     return encoders
 

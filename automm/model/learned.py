@@ -12,6 +12,7 @@ from automm.core.kinds import Encoder, Task
 from automm.core.learner import Learner
 from automm.core.processor import Processor
 from automm.model.assemble import TOKENS, build_encoders, build_model, extracted
+from automm.model.frozen import frozen_names
 from automm.plugin.blame import blamed
 from automm.plugin.registry import Registry
 
@@ -96,16 +97,17 @@ WIDTHS = "descriptors"
 
 
 def build_learned(
-    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry
-) -> tuple[dict[str, Encoder], Callable[[Mapping[str, int]], Learner]]:
-    """Makes the parts of a learner's model.
+    resolved: Mapping[str, Any], processors: Mapping[str, Processor], task: Task, registry: Registry,
+    make: Callable[[Mapping[str, Any], Processor], Encoder] | None = None,
+) -> tuple[dict[str, Encoder], Callable[[Mapping[str, int]], Learner]]:  # fmt: skip
+    """Makes the parts of a learner's model; `make` as in `build_model`.
 
     Returns:
         The encoders, and what makes the learner once the widths of their descriptors are known.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved["seed"])  # the same encoders again when the weights of the learner are loaded
-        encoders = build_encoders(resolved, processors, registry)
+        encoders = build_encoders(resolved, processors, registry, make)
     cls: type[Learner] = registry.get("learner", resolved["learner"]["name"])
 
     def learner(widths: Mapping[str, int]) -> Learner:
@@ -121,16 +123,18 @@ def restore(
     task: Task,
     registry: Registry,
     weights: Mapping[str, Tensor],
+    make: Callable[[Mapping[str, Any], Processor], Encoder] | None = None,
 ) -> nn.Module:
-    """The model of a resolved configuration with the weights of its trial."""
+    """The model of a resolved configuration with the weights of its trial; `make` as in `build_model`."""
     if "learner" not in resolved:
-        model = build_model(resolved, processors, task, registry)
-        model.load_state_dict(dict(weights))
+        model = build_model(resolved, processors, task, registry, make)
+        frozen = {name: model.state_dict()[name] for name in frozen_names(model.encoders)}  # type: ignore[arg-type]
+        model.load_state_dict({**frozen, **weights})
         return model
-    encoders, make = build_learned(resolved, processors, task, registry)
+    encoders, learner_of = build_learned(resolved, processors, task, registry, make)
     widths = dict(zip(encoders, weights[WIDTHS].tolist(), strict=True))
     kept = {name: tensor for name, tensor in weights.items() if name != WIDTHS}
     several = {int(name.split(".")[1]) for name in kept if name.startswith("learners.")}
-    learner = Averaged([make(widths) for _ in several]) if several else make(widths)
+    learner = Averaged([learner_of(widths) for _ in several]) if several else learner_of(widths)
     learner.load_state_dict(kept)
     return LearnedModel(encoders, learner, registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
             keys[outer[slug]], choices[outer[slug]] = processor, (inputs[slug], choice)
         folder = trial_folder(run.folder, member.name)
         weights = load_weights(folder / (AGAIN if (folder / AGAIN).exists() else "weights.safetensors"))
-        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
+        own = partial(run.bench.checkpoints.encoder, own=True)
+        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights, own)
         merge_adapters(model)
         models.append(AnswerModel(model, run.prepared.task))
         names.append(outer)

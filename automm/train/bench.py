@@ -25,6 +25,7 @@ from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
 from automm.errors import DataError, TooDearError
+from automm.model.frozen import Checkpoints, is_frozen
 from automm.plan.model import Plan, PlannedInput, context_of
 from automm.plan.prepare import Part
 from automm.plugin.blame import blamed
@@ -85,16 +86,18 @@ class Bench:
         self.metric = plan.metric
         self._folder, self._ledger = folder, ledger
         self._cache = self._cache_folder()
+        self.checkpoints = Checkpoints(registry, folder / "checkpoints")
         self.seconds: float | None = None  # what one configuration may spend on computing arrays and features
         self._inputs = {item.slug: item for item in plan.inputs}
         self._processors: dict[str, Processor] = {}
+        self._asked: dict[str, Processor] = {}  # the same by what was asked for: to make one to compare takes its time
         self._stores: dict[tuple[str, str], ArrayStore] = {}
 
     def alone(self) -> Bench:
         """The same bench for this process only; what all share is computed before."""
         own = copy.copy(self)
         own.ranks, own.seconds = Ranks(), None
-        own._processors, own._stores = dict(self._processors), dict(self._stores)
+        own._processors, own._asked, own._stores = dict(self._processors), dict(self._asked), dict(self._stores)
         return own
 
     def pace(self, part: str, encoder: str) -> Callable[[int, int], None]:
@@ -144,6 +147,12 @@ class Bench:
 
     def processor(self, slug: str, choice: Mapping[str, Any]) -> Processor:
         """The fitted processor of an input for an encoder choice ({"name", "config"})."""
+        asked = json.dumps([slug, choice["name"], choice["config"]], sort_keys=True)
+        if asked not in self._asked:
+            self._asked[asked] = self._processor(slug, choice)
+        return self._asked[asked]
+
+    def _processor(self, slug: str, choice: Mapping[str, Any]) -> Processor:
         item = self._inputs[slug]
         cls: type[Encoder] = self.registry.get("encoder", choice["name"])
         with blamed(self.registry, cls, "processor"):
@@ -171,6 +180,7 @@ class Bench:
         if (wanted.op, wanted.version, wanted.config) != (fitted.op, fitted.version, fitted.config):
             return False
         self._processors[self._key(item, wanted)] = fitted
+        self._asked.clear()
         return True
 
     def _key(self, item: PlannedInput, processor: Processor) -> str:
@@ -230,7 +240,7 @@ class Bench:
         cls: type[Encoder] = self.registry.get("encoder", choice["name"])
         config = cls.Config.model_validate(choice["config"])
         with blamed(self.registry, cls, "extracts"):
-            if not (cls.extracts(config) and cls.pretrained(config)):
+            if not is_frozen(cls, config):
                 return store
         fields = {name: value for name, value in choice["config"].items() if name not in cls.completing}
         content = [store.folder.name, choice["name"], fields]
@@ -258,14 +268,15 @@ class Bench:
         """The space of an encoder with its weights, and what computes what is missing there."""
         import torch
 
-        from automm.train.extract import Extraction, extracted_specs, fingerprint
+        from automm.train.extract import Extraction, extracted_specs
         from automm.train.run import device
 
-        cls = self.registry.get("encoder", choice["name"])
+        processor = self.processor(slug, choice)
         # The trial's random numbers must not depend on whether the features were there already.
-        with torch.random.fork_rng(devices=[]), blamed(self.registry, cls, "__init__"):
-            encoder = cls(cls.Config.model_validate(choice["config"]), self.processor(slug, choice))
-        how = [EXTRACTED, choice["name"], fields, fingerprint(encoder), device().type]
+        with torch.random.fork_rng(devices=[]):
+            encoder = self.checkpoints.encoder(choice, processor)
+        weights = self.checkpoints.fingerprint(encoder, choice, processor)
+        how = [EXTRACTED, choice["name"], fields, weights, device().type]
         extraction = Extraction(encoder, store, device(), self.registry)
         return Space(self._cache, how, extracted_specs(extraction.width), choice["name"]), extraction
 

@@ -31,6 +31,7 @@ class Watch(L.Callback):
         stopping: Asks whether the user wants the run to end.
         ranks: The processes of the job.
         least: Epochs that must be possible before the deadline: less is not worth its time.
+        frozen: Names of weights that are never trained, and not kept.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Watch(L.Callback):
         stopping: Callable[[], bool],
         ranks: Ranks,
         least: int = 0,
+        frozen: frozenset[str] = frozenset(),
     ) -> None:
+        self._frozen = frozen
         self._measure, self._metric, self._sign = measure, metric, 1.0 if maximize else -1.0
         self._patience, self._on_epoch, self._deadline = patience, on_epoch, deadline
         self._stopping, self._ranks, self._least = stopping, ranks, least
@@ -88,8 +91,11 @@ class Watch(L.Callback):
         self.history.append({"epoch": epoch, "loss": loss, **metrics})
         if value is not None and (self.best_epoch < 0 or self._sign * (value - (self.best[self._metric] or 0.0)) > 0):
             self.best, self.best_epoch, self.best_answers = metrics, epoch, answers
-            weights = module.model.state_dict()
-            self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in weights.items()}
+            self.best_weights = {
+                key: tensor.detach().cpu().clone()
+                for key, tensor in module.model.state_dict().items()
+                if key not in self._frozen
+            }
         pruned, late = self._ranks.first(
             lambda: self._tell(trainer.logger, epoch, first, value, {"loss": loss, **metrics})
         )

@@ -113,7 +113,9 @@ def refit(
     settled, once = report["settled"], report["seconds"]
     if once > seconds:
         return f"kept: {once:.0f} s to fit it again are not left"
-    encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
+    encoders, make = build_learned(
+        resolved, views["train"].processors, bench.task, bench.registry, bench.checkpoints.encoder
+    )
     parts, widths = zip(*(_rows(bench, part, view, encoders, resolved) for part, view in views.items()), strict=True)
     joint = _joined(parts)
     learners = _folds(make, widths[0], joint, settled, bench, seconds) if folds and 2 * once <= seconds else []
@@ -172,7 +174,9 @@ def _fit(
     resolved: dict[str, Any], bench: Bench, views: Mapping[str, View], folder: Path, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Describes, fits, measures, writes. Rank 0 only."""
-    encoders, make = build_learned(resolved, views["train"].processors, bench.task, bench.registry)
+    encoders, make = build_learned(
+        resolved, views["train"].processors, bench.task, bench.registry, bench.checkpoints.encoder
+    )
     train, widths = _rows(bench, "train", views["train"], encoders, resolved)
     valid, _ = _rows(bench, "valid", views["valid"], encoders, resolved)
     learner = make(widths)

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -17,9 +17,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
+from automm.core.kinds import Encoder
 from automm.data.batches import Batches
 from automm.errors import StorageError
 from automm.model.assemble import AnswerModel, MultimodalModel, build_model, build_objective, parameter_groups
+from automm.model.frozen import frozen_names
 from automm.plan.prepare import UNLABELED
 from automm.plugin.blame import blamed, told
 from automm.report.folder import storage_errors
@@ -145,6 +147,7 @@ def run_trial(
             watch = Watch(
                 on_valid, bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
                 on_epoch, deadline, stopping, ranks, min(least, resolved["train"]["epochs"]),
+                frozen_names(cast(Mapping[str, Encoder], model.encoders)),
             )  # fmt: skip
             _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
         except Exception as problem:
@@ -166,7 +169,7 @@ def run_trial(
     report.seconds = round(time.monotonic() - began, 3)
     if report.state != "complete" or model is None or watch is None:
         return report, None
-    model.load_state_dict(watch.best_weights)
+    model.load_state_dict(watch.best_weights, strict=False)  # all but what is frozen
     tensors, valid_view = {"weights": watch.best_weights, "answers": watch.best_answers}, bench.view("valid", resolved)
 
     def finish() -> list[float]:
@@ -190,7 +193,7 @@ def _prepare(
     """Model, loss, objective and data of a trial."""
     ranks, registry, train = bench.ranks, bench.registry, resolved["train"]
     views = {part: bench.view(part, resolved) for part in ("train", "valid")}
-    model = build_model(resolved, views["train"].processors, bench.task, registry)
+    model = build_model(resolved, views["train"].processors, bench.task, registry, bench.checkpoints.encoder)
     start(model)
     loss_cls = registry.get("loss", resolved["loss"]["name"])
     with blamed(registry, loss_cls, "__init__"):

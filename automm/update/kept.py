@@ -212,13 +212,14 @@ def _weights(run: Run, members: Sequence[Member]) -> dict[str, Tensor]:
     from automm.train.run import load_weights
 
     found: dict[str, Tensor] = {}
+    make = run.bench.checkpoints.encoder
     for at, member in enumerate(members):
         if "learner" in member.resolved:
             continue
         weights = load_weights(trial_folder(run.folder, member.name) / "weights.safetensors")
         choices = member.resolved["encoders"].items()
         processors = {slug: run.bench.processor(slug, choice) for slug, choice in choices}
-        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights)
+        model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights, make)
         frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         found |= {f"{at}.{name}": tensor for name, tensor in weights.items() if name not in frozen}
     return found

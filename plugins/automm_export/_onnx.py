@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import torch
+from onnx_ir.passes.common import DeduplicateHashedInitializersPass
 
 from automm.api import Graph, PluginError, VerificationError
 
@@ -94,6 +96,7 @@ def export(graph: Graph, path: Path, opset: int) -> None:
             )
     except torch.onnx.OnnxExporterError as problem:
         raise PluginError(f"the model cannot be exported to ONNX: {_reason(problem)}") from problem
+    _once(program.model)
     model = program.model_proto
     _free(model, graph.dynamic)
     _anonymous(model)
@@ -101,6 +104,16 @@ def export(graph: Graph, path: Path, opset: int) -> None:
     if model.ByteSize() >= 2**31:
         raise PluginError("the model is larger than 2 GiB, which one ONNX file cannot hold")
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _once(model: ir.Model) -> None:
+    """Holds equal weights once: every input that the same checkpoint reads brings its own."""
+    for value in model.graph.initializers.values():
+        array = value.const_value.numpy()  # type: ignore[union-attr]
+        if not array.flags.c_contiguous:  # the pass cannot read it
+            value.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
+    with quiet():
+        DeduplicateHashedInitializersPass()(model)
 
 
 def _free(model: onnx.ModelProto, dynamic: Mapping[str, Mapping[int, str]]) -> None:
