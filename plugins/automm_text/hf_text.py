@@ -21,7 +21,7 @@ from automm.api import (
     read_checkpoint_json,
     torch,
 )
-from automm_text.tokens import Tokens
+from automm_text.tokens import Tokens, tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,6 @@ class HfText(PretrainedEncoder):
     @classmethod
     def processor(cls, config: Any, info: InputInfo) -> Processor:
         """The checkpoint's tokeniser, cut to what the model has positions for."""
-        from tokenizers import Tokenizer
-
         from automm_text import checkpoint
 
         del info
@@ -81,15 +79,14 @@ class HfText(PretrainedEncoder):
             fields["long"] = "head_tail"
         elif config.long == "windows" and windows > 1:
             fields |= {"long": "windows", "windows": windows}
-        Tokens(Tokens.Config(**fields), state)  # a damaged tokenizer.json is named here
-        tokenizer = Tokenizer.from_str(state["tokenizer"])
+        made = tokenizer(state["tokenizer"], length)
         known = model.get("vocab_size")
-        if isinstance(known, int) and tokenizer.get_vocab_size() > known:
+        if isinstance(known, int) and made.get_vocab_size() > known:
             raise PluginError(
-                f"checkpoint {folder}: the tokeniser has {tokenizer.get_vocab_size():,} tokens, "
+                f"checkpoint {folder}: the tokeniser has {made.get_vocab_size():,} tokens, "
                 f"the model only {known:,}; they do not belong together"
             )
-        type_ids = any(tokenizer.encode("a").type_ids)
+        type_ids = any(made.encode("a").type_ids)
         return Tokens(Tokens.Config(**fields, type_ids=type_ids), state)
 
     def __init__(self, config: Any, processor: Processor) -> None:

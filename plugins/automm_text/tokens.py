@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +18,26 @@ CHARS_PER_TOKEN = 20
 
 _BATCH = 512
 """Texts that the tokeniser gets at a time."""
+
+
+@lru_cache(maxsize=8)
+def tokenizer(text: str, length: int | None) -> Tokenizer:
+    """The tokeniser of a tokenizer.json; the same one for all who ask alike, as to make one takes its time.
+
+    Args:
+        text: Content of the file.
+        length: Most tokens that it gives; None: all.
+
+    Raises:
+        PluginError: If the file is damaged.
+    """
+    try:
+        made = Tokenizer.from_str(text)
+    except Exception as problem:
+        raise PluginError(f"tokenizer.json cannot be read: {problem}") from problem
+    made.no_padding()
+    made.enable_truncation(length) if length else made.no_truncation()
+    return made
 
 
 class Tokens(Processor):
@@ -45,18 +66,10 @@ class Tokens(Processor):
 
     def __init__(self, config: Any, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
-        try:
-            self._tokenizer = Tokenizer.from_str(self.state["tokenizer"])
-        except KeyError:
-            raise PluginError("text.tokens needs the state 'tokenizer': the text of a tokenizer.json") from None
-        except Exception as problem:
-            raise PluginError(f"tokenizer.json cannot be read: {problem}") from problem
-        self._tokenizer.no_padding()
+        if "tokenizer" not in self.state:
+            raise PluginError("text.tokens needs the state 'tokenizer': the text of a tokenizer.json")
+        self._tokenizer = tokenizer(self.state["tokenizer"], None if config.long == "head_tail" else config.max_length)
         self._room = config.max_length - self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        if config.long == "head_tail":
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(config.max_length)
 
     @property
     def _characters(self) -> int:

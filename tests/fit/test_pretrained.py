@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tiny_checkpoints import tiny_bert
 
 from fit.commands import run
 from fit.conftest import summary, write_recipe
 
 WORDS = [
-    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "room", "was", "and", "the", "bed", "view", "food", "as", "expected"),
+    *("room", "was", "and", "the", "bed", "view", "food", "as", "expected"),
     *("great", "lovely", "perfect", "broken", "awful", "dirty"),
 ]
 
@@ -16,23 +17,7 @@ WORDS = [
 @pytest.fixture
 def tiny(project):
     """A small random BERT with its tokeniser."""
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=40, pad_token_id=0,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(project / "tiny")
-    tokenizer = Tokenizer(models.WordPiece({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(project / "tiny" / "tokenizer.json"))
+    tiny_bert(project / "tiny", WORDS)
     return project
 
 
