@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from automm.core.objective import Objective
 from automm.core.processor import Processor
 from automm.core.profile import Context
 from automm.errors import PluginError
-from automm.model.frozen import make_encoder
+from automm.model.frozen import is_only_frozen, make_encoder
 from automm.model.lora import add_adapters, rank_of
 from automm.plugin.blame import blamed, who
 from automm.plugin.registry import Registry
@@ -45,6 +46,21 @@ class MultimodalModel(nn.Module):
         self.fusion = fusion
         self.head = head
         self._tried: set[str] = set()
+        self._slugs = tuple(encoders)
+        self._aside: dict[str, Encoder] = {}
+
+    @contextmanager
+    def frozen_aside(self) -> Iterator[None]:
+        """Takes frozen checkpoints out of the modules: each step walks over thousands fewer."""
+        encoders = cast(dict[str, Encoder], dict(self.encoders.items()))
+        self._aside = {slug: encoder.eval() for slug, encoder in encoders.items() if is_only_frozen(encoder)}
+        for slug in self._aside:
+            del self.encoders[slug]
+        try:
+            yield
+        finally:
+            self._aside = {}
+            self.encoders = nn.ModuleDict(encoders)
 
     def features(self, batch: Mapping[str, Tensor]) -> dict[str, Features]:
         """Encodes a batch; a missing cell is an all-False mask over zero tokens.
@@ -53,7 +69,8 @@ class MultimodalModel(nn.Module):
             batch: "slug.array" → [batch, …], and "slug.present" → bool [batch].
         """
         found = {}
-        for slug, encoder in cast(Iterable[tuple[str, Encoder]], self.encoders.items()):
+        for slug in self._slugs:
+            encoder = self._aside[slug] if slug in self._aside else cast(Encoder, self.encoders[slug])
             prefix = f"{slug}."
             arrays = {key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)}
             present = arrays.pop("present")

@@ -35,6 +35,11 @@ def is_frozen(cls: type[Encoder], config: Any) -> bool:
     return cls.extracts(config) and cls.pretrained(config)
 
 
+def is_only_frozen(encoder: Encoder) -> bool:
+    """Whether an encoder is nothing but such a checkpoint, with nothing new on top."""
+    return is_frozen(type(encoder), encoder.config) and not encoder.fresh()
+
+
 def make_encoder(choice: Mapping[str, Any], processor: Processor, registry: Registry) -> Encoder:
     """Makes an encoder.
 
@@ -45,7 +50,7 @@ def make_encoder(choice: Mapping[str, Any], processor: Processor, registry: Regi
     before = torch.get_rng_state()
     with blamed(registry, cls, "__init__"):
         encoder = cls(config, processor)
-    if is_frozen(cls, config) and not encoder.fresh():
+    if is_only_frozen(encoder):
         torch.set_rng_state(before)
     return encoder
 

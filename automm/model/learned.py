@@ -128,7 +128,8 @@ def restore(
     """The model of a resolved configuration with the weights of its trial; `make` as in `build_model`."""
     if "learner" not in resolved:
         model = build_model(resolved, processors, task, registry, make)
-        frozen = {name: model.state_dict()[name] for name in frozen_names(model.encoders)}  # type: ignore[arg-type]
+        left_out = frozen_names(cast(Mapping[str, Encoder], model.encoders))
+        frozen = {name: tensor for name, tensor in model.state_dict().items() if name in left_out}
         model.load_state_dict({**frozen, **weights})
         return model
     encoders, learner_of = build_learned(resolved, processors, task, registry, make)

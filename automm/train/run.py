@@ -149,7 +149,8 @@ def run_trial(
                 on_epoch, deadline, stopping, ranks, min(least, resolved["train"]["epochs"]),
                 frozen_names(cast(Mapping[str, Encoder], model.encoders)),
             )  # fmt: skip
-            _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
+            with model.frozen_aside():
+                _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
         except Exception as problem:
             error = problem
     failures = [failure for failure in ranks.gather(describe_error(error)) if failure]
