@@ -36,7 +36,8 @@ def kept_answers(run: Run, name: str) -> Kept:
     """The answers of a trial (or baseline) that completed."""
     import torch
 
-    from automm.train.run import ROW, load_weights
+    from automm.train.run import ROW
+    from automm.train.weights import load_weights
 
     answers = load_weights(trial_folder(run.folder, name) / "answers.safetensors")
     rows, valid = answers.pop(ROW), run.prepared.parts["valid"]

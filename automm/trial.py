@@ -114,13 +114,17 @@ def _by_gradient(
         run.event("epoch", name=name, epoch=epoch, metrics=metrics, left=left, trials=run.plan.trials)
         return study.report(epoch, value) if study is not None and run.plan.searching else False
 
+    def on_past(epoch: int, value: float) -> None:
+        if study is not None and run.plan.searching:
+            study.report(epoch, value)
+
     callbacks = [
         item
         for group in run.plugins.call("automm_callbacks", run.warn, no_callbacks, resolved=resolved, folder=folder)
         for item in group
     ]
     report, _ = run_trial(
-        name, resolved, bench, folder, on_epoch=on_epoch, deadline=deadline, stopping=run.stopping,
+        name, resolved, bench, folder, on_epoch=on_epoch, on_past=on_past, deadline=deadline, stopping=run.stopping,
         least=POSSIBLE_EPOCHS if asked.rung in SAMPLED else 0, callbacks=callbacks, logger=logger,
     )  # fmt: skip
     return report

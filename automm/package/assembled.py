@@ -24,7 +24,8 @@ from automm.search.difference import Answered
 from automm.train.bench import View
 from automm.train.learn import AGAIN
 from automm.train.module import evaluate
-from automm.train.run import device, evaluation_batches, load_weights
+from automm.train.run import device, evaluation_batches
+from automm.train.weights import load_weights
 
 VERIFY_ROWS = 16
 """Rows that the written package is verified on, and exported with."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from automm.errors import TooDearError
 from automm.train.ranks import Ranks
+from automm.train.standing import Standings
 
 AGREE_EVERY = 16
 """Steps between agreements on stopping within an epoch, when there are several ranks."""
@@ -32,6 +33,8 @@ class Watch(L.Callback):
         ranks: The processes of the job.
         least: Epochs that must be possible before the deadline: less is not worth its time.
         frozen: Names of weights that are never trained, and not kept.
+        standings: Where it writes now and then how far it is, and finds what an earlier attempt left.
+        on_past: Called on rank 0 with epoch and value of what that attempt measured.
     """
 
     def __init__(
@@ -46,7 +49,13 @@ class Watch(L.Callback):
         ranks: Ranks,
         least: int = 0,
         frozen: frozenset[str] = frozenset(),
+        standings: Standings | None = None,
+        on_past: Callable[[int, float], None] = lambda *_: None,
     ) -> None:
+        self._standings, self._on_past = standings, on_past
+        self.earlier = 0.0  # seconds of earlier attempts
+        self._standing = standings.read() if standings else None
+        self.offset: int = self._standing.facts["epoch"] if self._standing else 0
         self._frozen = frozen
         self._measure, self._metric, self._sign = measure, metric, 1.0 if maximize else -1.0
         self._patience, self._on_epoch, self._deadline = patience, on_epoch, deadline
@@ -64,7 +73,42 @@ class Watch(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
         """Notes when the loss joins in: before that there is nothing to measure."""
         if self._first is None and not module.alone:
-            self._first = trainer.current_epoch
+            self._first = self._epoch(trainer)
+
+    def _epoch(self, trainer: L.Trainer) -> int:
+        """The epoch of the trial, from 0."""
+        return trainer.current_epoch + self.offset
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Goes on where an earlier attempt stood."""
+        if self._standing is None or self._standings is None:
+            return
+        facts = self._standing.facts
+        module.go_on(self._standing)
+        self.best, self.best_epoch, self.history = facts["best"], facts["best_epoch"], facts["history"]
+        self.best_weights, self.best_answers = self._standing.part("best"), self._standing.part("answers")
+        self._first, self.earlier = facts["first"], facts["seconds"]
+        for entry in self.history if self._ranks.main else ():
+            if entry.get(self._metric) is not None:
+                self._on_past(entry["epoch"] - (self._first or 0), entry[self._metric])
+        self._standings.go_on(self._standing)
+        self._standing = None
+
+    def _keep_standing(self, trainer: L.Trainer, module: Any) -> None:
+        """Writes where the trial stands, if it is time and there is more to come."""
+        last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+        if trainer.should_stop or last or self._standings is None or not self._standings.due():
+            return
+        tensors, facts = module.standing()
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        tensors |= {f"answers.{name}": tensor for name, tensor in self.best_answers.items()}
+        own = {
+            "epoch": self._epoch(trainer) + 1,
+            "seconds": self.earlier + time.monotonic() - self._began,
+            "first": self._first,
+        }
+        found = {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+        self._standings.write(tensors, {**facts, **own, **found})
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Ends the epoch when the time is up."""
@@ -80,7 +124,11 @@ class Watch(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         """Measures and decides; every rank comes to the same decision."""
-        epoch, loss = trainer.current_epoch, module.take_loss()
+        self._decide(trainer, module)
+        self._keep_standing(trainer, module)
+
+    def _decide(self, trainer: L.Trainer, module: Any) -> None:
+        epoch, loss = self._epoch(trainer), module.take_loss()
         self._ranks.share(module.model.buffers())
         if self._first is None and not trainer.should_stop:
             self.history.append({"epoch": epoch, "loss": loss})
@@ -96,9 +144,7 @@ class Watch(L.Callback):
                 for key, tensor in module.model.state_dict().items()
                 if key not in self._frozen
             }
-        pruned, late = self._ranks.first(
-            lambda: self._tell(trainer.logger, epoch, first, value, {"loss": loss, **metrics})
-        )
+        pruned, late = self._ranks.first(lambda: self._tell(trainer, epoch, first, value, {"loss": loss, **metrics}))
         if pruned:
             self.pruned, self.ended = True, "pruned"
         elif late:
@@ -110,13 +156,14 @@ class Watch(L.Callback):
         trainer.should_stop = True
 
     def _tell(
-        self, logger: Any, epoch: int, first: int, value: float | None, figures: dict[str, float | None]
+        self, trainer: L.Trainer, epoch: int, first: int, value: float | None, figures: dict[str, float | None]
     ) -> tuple[bool, str | None]:
         """Logs the epoch; gives whether the trial is pruned, and why it must end otherwise. Rank 0 only."""
-        if logger is not None:
-            logger.log_metrics({name: figure for name, figure in figures.items() if figure is not None}, step=epoch)
+        if trainer.logger is not None:
+            known = {name: figure for name, figure in figures.items() if figure is not None}
+            trainer.logger.log_metrics(known, step=epoch)
         pruned = value is not None and self._on_epoch(epoch - first, value, figures)
-        took = (time.monotonic() - self._began) / (epoch + 1)
+        took = (time.monotonic() - self._began) / (trainer.current_epoch + 1)
         return pruned, self._out_of_time(took)
 
     def _too_dear(self, trainer: L.Trainer, index: int) -> str | None:

@@ -21,7 +21,8 @@ from automm.train.cost import cost_of
 from automm.train.module import measure
 from automm.train.ranks import Ranks
 from automm.train.report import TrialReport
-from automm.train.run import ROW, describe_error, device, evaluation_batches, save_weights
+from automm.train.run import ROW, describe_error, device, evaluation_batches
+from automm.train.weights import save_weights
 
 AGAIN = "refit.safetensors"
 """The weights of a learner that was fitted again on training and validation rows."""

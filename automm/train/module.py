@@ -20,6 +20,7 @@ from automm.model.assemble import MultimodalModel
 from automm.plugin.blame import blamed, who
 from automm.plugin.registry import Registry
 from automm.train.ranks import Ranks
+from automm.train.standing import Standing
 
 TAG = "automm."
 """Prefix of what travels with the answers."""
@@ -177,6 +178,27 @@ class TrialModule(L.LightningModule):
         if not isinstance(values, Tensor) or values.shape != (rows,):
             gave = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise PluginError(f"{who(type(component))} must give one value per row, [{rows}]; it gave {gave}")
+
+    def standing(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Where training stands after an epoch: "module.…" and "optimizer.…" tensors, and plain facts."""
+        tensors = {f"module.{name}": tensor for name, tensor in self.state_dict().items()}
+        for number, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        rates = [group["lr"] for group in self._optimizer.param_groups]
+        return tensors, {"step": self._schedule.last_epoch, "rates": rates}
+
+    def go_on(self, standing: Standing) -> None:
+        """Goes on from there, once the optimiser is made."""
+        self.load_state_dict({**self.state_dict(), **standing.part("module")})
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in standing.part("optimizer").items():
+            number, _, key = name.partition(".")
+            states.setdefault(int(number), {})[key] = tensor
+        whole = self._optimizer.state_dict()
+        for group, rate in zip(whole["param_groups"], standing.facts["rates"], strict=True):
+            group["lr"] = rate
+        self._optimizer.load_state_dict({**whole, "state": states})
+        self._schedule.last_epoch = standing.facts["step"]
 
     def take_loss(self) -> float:
         """The mean training loss since the last call, over all ranks.

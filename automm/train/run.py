@@ -24,13 +24,14 @@ from automm.model.assemble import AnswerModel, MultimodalModel, build_model, bui
 from automm.model.frozen import frozen_names
 from automm.plan.prepare import UNLABELED
 from automm.plugin.blame import blamed, told
-from automm.report.folder import storage_errors
 from automm.train.bench import Bench, View
 from automm.train.callbacks import Watch
 from automm.train.cost import cost_of
 from automm.train.module import TAG, OtherRankFailed, TrialModule, evaluate, measure
 from automm.train.ranks import TIMEOUT, Ranks
 from automm.train.report import TrialReport
+from automm.train.standing import Standings
+from automm.train.weights import save_weights
 
 EVALUATION_BATCH = 256
 MOST_UNLABELED = 7
@@ -56,9 +57,9 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         self._batches.set_epoch(self.epoch)
+        self.epoch += 1  # before the last batch: Lightning does not ask for more than there are
         for batch in self._batches:
             yield {key: torch.from_numpy(value).to(self._where) for key, value in batch.items()}
-        self.epoch += 1
 
     def endless(self) -> Iterator[dict[str, Tensor]]:
         """One epoch after the other."""
@@ -91,6 +92,7 @@ def run_trial(
     folder: Path,
     *,
     on_epoch: Callable[[int, float, dict[str, Any]], bool] = lambda *_: False,
+    on_past: Callable[[int, float], None] = lambda *_: None,
     deadline: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
     least: int = 0,
@@ -98,7 +100,7 @@ def run_trial(
     logger: Any = None,
     start: Callable[[MultimodalModel], None] = lambda _: None,
 ) -> tuple[TrialReport, MultimodalModel | None]:
-    """Trains a resolved configuration on all ranks.
+    """Trains a resolved configuration on all ranks. What a kill left of it is gone on with.
 
     Args:
         name: For the report.
@@ -106,6 +108,7 @@ def run_trial(
         bench: Data, task and registry.
         folder: The trial's folder; rank 0 writes the best weights and their validation answers there as safetensors.
         on_epoch: Called on rank 0 after each epoch with (epoch, value, metrics); True prunes the trial.
+        on_past: Called on rank 0 with (epoch, value) of what an attempt that was killed had measured already.
         deadline: `time.monotonic()` at which training ends.
         stopping: Asks whether the user wants the run to end.
         least: Epochs that must be possible before the deadline; a trial that is too slow for that fails at once.
@@ -125,6 +128,7 @@ def run_trial(
     ranks, model = bench.ranks, None
     error: Exception | None = None
     watch: Watch | None = None
+    standings = Standings(folder, resolved, ranks)
     try:
         L.seed_everything(resolved["seed"], verbose=False)
         module, train, valid = _prepare(resolved, bench, start)
@@ -147,10 +151,11 @@ def run_trial(
             watch = Watch(
                 on_valid, bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
                 on_epoch, deadline, stopping, ranks, min(least, resolved["train"]["epochs"]),
-                frozen_names(cast(Mapping[str, Encoder], model.encoders)),
+                frozen_names(cast(Mapping[str, Encoder], model.encoders)), standings, on_past,
             )  # fmt: skip
             with model.frozen_aside():
-                _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks)
+                train.epoch = watch.offset
+                _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks, watch.offset)
         except Exception as problem:
             error = problem
     failures = [failure for failure in ranks.gather(describe_error(error)) if failure]
@@ -167,7 +172,8 @@ def run_trial(
         report.error = f"{bench.metric} is not defined on the validation rows"
     else:
         report.state = "pruned" if watch is not None and watch.pruned else "complete"
-    report.seconds = round(time.monotonic() - began, 3)
+    report.seconds = round(time.monotonic() - began + (watch.earlier if watch is not None else 0.0), 3)
+    ranks.first(standings.clear)
     if report.state != "complete" or model is None or watch is None:
         return report, None
     model.load_state_dict(watch.best_weights, strict=False)  # all but what is frozen
@@ -235,6 +241,7 @@ def _fit(
     callbacks: list[Any],
     logger: Any,
     ranks: Ranks,
+    done: int,
 ) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
@@ -248,7 +255,7 @@ def _fit(
         # Frozen encoders are in eval mode on purpose.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
         trainer = L.Trainer(
-            max_epochs=train["epochs"] + (train["pretrain"] if module.objective is not None else 0),
+            max_epochs=train["epochs"] + (train["pretrain"] if module.objective is not None else 0) - done,
             accelerator=where.type,
             devices=1 if ranks.world == 1 else ranks.world // ranks.nodes,
             num_nodes=ranks.nodes,
@@ -280,28 +287,6 @@ class _KeepSignals(Callback):
         """Takes the signal back."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
-
-
-def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes tensors as safetensors, whole or not at all.
-
-    Raises:
-        StorageError: If the disk is full or not writable.
-    """
-    from safetensors.torch import save_file
-
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, partial)
-        partial.replace(path)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads what `save_weights` wrote."""
-    from safetensors.torch import load_file
-
-    return dict(load_file(path))
 
 
 def describe_error(problem: Exception | None) -> list[str] | None:

@@ -209,7 +209,7 @@ def _weights(run: Run, members: Sequence[Member]) -> dict[str, Tensor]:
     """The networks' tensors, "<number of the member>.<name>". What stays frozen is read from its checkpoint again."""
     from automm.model.learned import restore
     from automm.report.folder import trial_folder
-    from automm.train.run import load_weights
+    from automm.train.weights import load_weights
 
     found: dict[str, Tensor] = {}
     make = run.bench.checkpoints.encoder

@@ -116,7 +116,7 @@ def test_merged_weights_answer_alike_and_have_the_old_names():
 
 
 def test_weights_survive_safetensors(tmp_path):
-    from automm.train.run import load_weights, save_weights
+    from automm.train.weights import load_weights, save_weights
 
     encoder = tower()
     train(encoder)

@@ -22,7 +22,8 @@ torch = pytest.importorskip("torch")
 from automm.model.assemble import AnswerModel  # noqa: E402
 from automm.model.learned import restore  # noqa: E402
 from automm.train.learn import run_learner  # noqa: E402
-from automm.train.run import evaluation_batches, load_weights, run_trial  # noqa: E402
+from automm.train.run import evaluation_batches, run_trial  # noqa: E402
+from automm.train.weights import load_weights  # noqa: E402
 
 WORDS = ["good", "bad", "room", "food", "and", "was"]
 

@@ -12,7 +12,7 @@ from automm.api import Rows
 from automm.core.learner import FOLDS
 from automm.model.learned import restore
 from automm.train.learn import AGAIN, refit, run_learner
-from automm.train.run import load_weights
+from automm.train.weights import load_weights
 
 
 @pytest.fixture(params=["linear", "lightgbm"])

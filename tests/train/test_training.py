@@ -14,7 +14,8 @@ from automm.train import bench as bench_module
 from automm.train.ranks import Ranks
 
 torch = pytest.importorskip("torch")
-from automm.train.run import half_precision, load_weights, run_trial  # noqa: E402
+from automm.train.run import half_precision, run_trial  # noqa: E402
+from automm.train.weights import load_weights  # noqa: E402
 
 
 def changed(resolved, **train):
@@ -51,6 +52,21 @@ def test_same_seed_gives_the_same_trial_whatever_ran_before(make_bench, tmp_path
     other, _ = run_trial("3", {**resolved, "seed": 7}, bench, tmp_path / "3")
     assert first.history == again.history
     assert first.history != other.history
+
+
+def test_every_epoch_has_all_rows_in_another_order(make_bench, tmp_path):
+    import lightning as L
+
+    bench, (resolved,) = make_bench("train: {epochs: 3, patience: 3, batch_size: 16}\n")
+    seen = [[], [], []]
+
+    class Look(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            seen[trainer.current_epoch] += batch["row"].tolist()
+
+    run_trial("0", resolved, bench, tmp_path / "0", callbacks=[Look()])
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2]) == bench.parts["train"].rows.tolist()
+    assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
 def test_patience_ends_a_trial_that_stands_still(make_bench, tmp_path):
