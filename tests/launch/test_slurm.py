@@ -125,21 +125,36 @@ def worker_of_rank(rank, job):
     raise AssertionError(f"no process of rank {rank}")
 
 
+OFTEN = """
+from automm.api import hookimpl
+
+
+@hookimpl
+def automm_callbacks(resolved, folder):
+    from automm.train import standing
+
+    standing.EVERY = 0.0
+    return []
+"""
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 def test_two_nodes_of_which_one_loses_its_process(tmp_path, cluster):
-    """kill -9 of one process: the processes of both nodes start again, and the run goes on after its first trial."""
+    """kill -9 of one process: the processes of both nodes start again, and the run goes on in its second trial."""
     write_table(tmp_path / "train.csv", 160)
     write_table(tmp_path / "test.csv", 40, seed=1)
     search = "search: {trials: 2, baselines: false, ensemble: false}\nmodel: {learner: network}\n"
     recipe = write_recipe(tmp_path, search, "data: {train: train.csv, test: test.csv}\ntarget: verdict\n")
-    recipe.write_text(recipe.read_text("utf-8") + "train: {epochs: 4}\n", "utf-8")
+    (tmp_path / "often.py").write_text(OFTEN, "utf-8")
+    more = "train: {epochs: 12, patience: 12}\nplugins: [often.py]\n"
+    recipe.write_text(recipe.read_text("utf-8") + more, "utf-8")
     out = tmp_path / "run"
     script = script_of(recipe, "--nodes", "2", "--out", out)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     job = subprocess.Popen(["bash", script], env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until = time.monotonic() + 120
     while time.monotonic() < until and job.poll() is None:
-        if (out / "events.jsonl").exists() and events(out, "trial"):
+        if (out / "events.jsonl").exists() and [e for e in events(out, "epoch") if e["name"] == "1" and e["epoch"] > 0]:
             break
         time.sleep(0.02)
     killed = worker_of_rank(1, cluster["SLURM_JOB_ID"])
@@ -150,6 +165,10 @@ def test_two_nodes_of_which_one_loses_its_process(tmp_path, cluster):
     assert found["status"] == "ok"
     assert found["processes"] == 2
     assert [event["name"] for event in events(out, "trial")] == ["0", "1"]  # none lost, none doubled
-    assert [event["resumed"] for event in events(out, "started")] == [False, True]
+    started = [event["resumed"] for event in events(out, "started")]
+    assert started == [False, True]
+    epochs = [event["epoch"] for event in events(out, "epoch") if event["name"] == "1"]
+    assert sorted(set(epochs)) == [*range(12)]
+    assert len(epochs) <= 13  # at most the epoch that the kill came into was trained again
     assert "another process of the job is gone" in output
     assert "internal error" not in output
