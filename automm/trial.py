@@ -12,6 +12,7 @@ from automm.recipe.model import RUNGS
 from automm.report.folder import trial_folder, write_json
 from automm.run import Run
 from automm.search.ladder import OPEN
+from automm.search.pruning import Beside, known
 from automm.train.ranks import Ranks
 from automm.train.report import TrialReport
 
@@ -144,7 +145,7 @@ def _limit_cells(run: Run) -> None:
 def side_by_side(run: Run, asked: Sequence[Asked], deadline: float | None) -> list[dict[str, Any]]:
     """Trains several trials at once, each in one process, which takes the next when it is done.
 
-    What they read is computed first, by all processes together. Nothing prunes them: they are small.
+    What they read is computed first, by all processes together. They are pruned by the trials that ended before them.
 
     Args:
         run: The run.
@@ -172,10 +173,11 @@ def side_by_side(run: Run, asked: Sequence[Asked], deadline: float | None) -> li
         start = run.ranks.rank % len(asked)
         for one in (*asked[start:], *asked[:start]):
             if one.name not in reports and _claimed(run, one.name):
-                own.append(train(run, one, None, deadline, alone=True))
+                own.append(train(run, one, Beside(ended, run.plan), deadline, alone=True))
         return own
 
     run.ranks.first(clear)
+    ended = run.ranks.first(lambda: known(run.reports, run.plan.metric))
     for rank, own in enumerate(run.ranks.every(work)):
         for report in own:
             reports[report["name"]] = report

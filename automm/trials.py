@@ -70,7 +70,7 @@ def search(run: Run, study: Study | None, most: int | None = None) -> None:
         deadline = share_of_time(run, _share(run, asked[0]))
         reports = [train(run, asked[0], study, deadline)] if len(asked) == 1 else side_by_side(run, asked, deadline)
         for report in reports:
-            run.ranks.first(partial(_tell, run, study, report))
+            run.ranks.first(partial(_tell, run, study, report, len(asked) > 1))
 
 
 def _share(run: Run, asked: Asked) -> float:
@@ -208,9 +208,11 @@ def _spent(run: Run, most: int | None, more: int) -> bool:
     return done >= 3 and {report["state"] for report in run.reports} == {"failed"}
 
 
-def _tell(run: Run, study: Study | None, report: dict[str, Any]) -> None:
-    """Ends a trial: in the study, in the log, and for plugins. Rank 0 only."""
+def _tell(run: Run, study: Study | None, report: dict[str, Any], beside: bool = False) -> None:
+    """Ends a trial, perhaps one beside others: in the study, in the log, and for plugins. Rank 0 only."""
     assert study is not None
+    if beside:
+        study.past(report)
     facts = {key: report.get(key) for key in ("seconds", *COSTS)}
     facts["reason"] = report["error"] or report["ended"]
     try:

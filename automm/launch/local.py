@@ -13,7 +13,7 @@ from pathlib import Path
 from automm.launch.restart import NOTE
 
 RESTARTS = 3
-"""So often a job starts again after a process was killed; it goes on after the last trial that ended."""
+"""So often a job starts again after a process was killed; it goes on where it stood."""
 ELASTIC = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """What restarts with gloo need: every attempt gets a store of its own."""
 

@@ -13,7 +13,7 @@ SCRIPT = """\
 #!/bin/bash
 # {title}: sbatch {file}
 # One torchrun agent per node. A killed process restarts the processes of all nodes; a job that is preempted, loses a
-# node or runs out of time is queued again. In each case the run goes on after the last trial that ended.
+# node or runs out of time is queued again. In each case the run goes on where it stood.
 #SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node=1

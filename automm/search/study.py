@@ -19,6 +19,7 @@ from automm.plugin.registry import Registry
 from automm.report.folder import asked_for, read_report, trial_folder, write_json
 from automm.search.journal import mend_journal
 from automm.search.ladder import OPEN, Ladder, without
+from automm.search.pruning import measured, pruner
 from automm.search.shared import bring
 from automm.search.space import first_trials, resolve
 
@@ -89,7 +90,7 @@ class Study:
             self._study, made = self._made(title, {
                 "storage": self._storage,
                 "directions": ["maximize" if plan.maximize else "minimize", *("minimize" for _ in plan.objectives)],
-                "pruner": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+                "pruner": pruner(),
             })  # fmt: skip
         if self.shared:
             self._queue(made)
@@ -232,10 +233,13 @@ class Study:
         report = self._report(self.name)
         if report is None or resolved != asked_for(report):
             return None
-        for entry in report["history"]:
-            if entry.get(self._plan.metric) is not None and self._plan.searching:
-                self.report(entry["epoch"], entry[self._plan.metric])
+        self.past(report)
         return report
+
+    def past(self, report: Mapping[str, Any]) -> None:
+        """Notes the epochs of a trial that was asked for and trained out of the study's sight."""
+        for step, value in measured(report, self._plan.metric).items() if self._plan.searching else ():
+            self.report(step, value, report["name"])
 
     def _report(self, name: str | None) -> dict[str, Any] | None:
         return read_report(trial_folder(self._folder, name)) if name else None

@@ -160,7 +160,7 @@ def _others_needed() -> Iterator[None]:
         raise RankLostError(
             f"another process of the job is gone, or did not answer for {TIMEOUT.total_seconds():.0f} s "
             "(AUTOMM_TIMEOUT). torchrun --max-restarts starts the job again; so does the same command. It goes on "
-            f"after the last trial that ended ({reason})"
+            f"where it stood ({reason})"
         ) from problem
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fit.commands import run
 from fit.conftest import automm, events, summary, write_recipe
 
@@ -33,6 +35,16 @@ def automm_register(register):
 '''
 
 
+def study_of(folder):
+    """The study of a run."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    return optuna.load_study(study_name=json.loads((folder / "study.json").read_text("utf-8"))["name"], storage=storage)
+
+
 def test_two_processes_learn_what_one_learns(project):
     """Each step sees half of the batch's rows in each process."""
     recipe = write_recipe(project, "model: {fusion: {name: concat, dropout: 0.0, modality_dropout: 0.0}}\n")
@@ -59,6 +71,9 @@ def test_trials_side_by_side_are_those_of_one_process(project):
     assert [two[name]["value"] for name in first] == [one[name]["value"] for name in first]
     claims = {(project / "two" / "trials" / name / "claim").read_text("utf-8") for name in two}
     assert claims == {"0", "1"}
+    kept = {trial.user_attrs["name"]: trial.intermediate_values for trial in study_of(project / "two").trials}
+    for name, trial in two.items():
+        assert len(kept[name]) == (trial["epochs"] if "; " in trial["what"] else 0), "later trials are pruned by these"
     assert summary(project / "two")["test"]["accuracy"] > 0.7
 
 
