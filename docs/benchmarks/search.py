@@ -62,8 +62,9 @@ def frozen() -> str:
 
 
 def searching(place: Place, name: str, trials: int, search: str = "", **keys: str) -> str:
-    """The recipe of a search on stored features of four texts, and of numbers."""
-    said = f"{{trials: {trials}, baselines: false, ensemble: false{search}}}"
+    """The recipe of a search on stored features of four texts, and of numbers: the default configurations and probes."""
+    probes = "rungs: {scratch: false, adapt: false}"
+    said = f"{{trials: {trials}, baselines: false, ensemble: false, {probes}{search}}}"
     return place.recipe(name, **{"model": f"{{encoders: {{text: {frozen()}}}}}", "search": said, **keys})
 
 
@@ -209,7 +210,6 @@ def ranks(place: Place, sets: Sequence[str], sizes: Sizes) -> Iterator[Line]:
     """Two processes against one, with one thread each."""
     few = _few(place, sizes)
     network = f"{{learner: network, encoders: {{text: {frozen().replace('none', 'full')}}}}}"
-    rungs = ", rungs: {scratch: false, adapt: false}"
     for name in sets:
         home, rows = few.out / f"ranks-{name}-{few.rows}-{sizes.trials}", f"{_count(few, name):,} rows, two processes"
 
@@ -221,12 +221,10 @@ def ranks(place: Place, sets: Sequence[str], sizes: Sizes) -> Iterator[Line]:
         warm = pair("warm", searching(few, name, 1))
         one, two = (c.first - w.first for c, w in zip(cold, warm, strict=True))
         yield f"{name}: encoding, {rows}", f"{two:.1f} s", f"one {one:.1f} s", ratio(one, two), "≥ 1.8"
-        one, two = (
-            found.search for found in pair("trials", searching(few, name, sizes.trials, f"{rungs}, parallel: trials"))
-        )
+        one, two = (found.search for found in pair("trials", searching(few, name, sizes.trials, ", parallel: trials")))
         said = f"{name}: {sizes.trials} trials in parallel, {rows}"
         yield said, f"{two:.1f} s", f"one {one:.1f} s", ratio(one, two), "≥ 1.7"
-        tuned = searching(few, name, 1, f"{rungs}, parallel: data", model=network, train="{epochs: 2, patience: 2}")
+        tuned = searching(few, name, 1, ", parallel: data", model=network, train="{epochs: 2, patience: 2}")
         one, two = (found.trials[0] for found in pair("data", tuned))
         yield f"{name}: fine-tuning, {rows}", f"{two:.1f} s", f"one {one:.1f} s", ratio(one, two), "≥ 1.5"
 
