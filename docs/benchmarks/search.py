@@ -1,6 +1,7 @@
 """The search engine in figures: encoding, the search on what is encoded, ranks, quality, memory.
 
-    python docs/benchmarks/search.py DATA_FOLDER [--only encoding search …] [--sets …] [--quick] [--out runs/search]
+    python docs/benchmarks/search.py DATA_FOLDER [--only encoding search …] [--sets …] [--quick] [--whole]
+        [--out runs/search]
 
 Each section prints ratios beside the baseline that they are to; both sides of a ratio are measured in the same call, on
 the same machine with the same threads. What is finished is kept below --out, and a call that was stopped goes on there;
@@ -40,7 +41,7 @@ class Sizes(NamedTuple):
         rows: Rows of the sections that compare processes or go without the cache.
         repeats: How often both sides take turns.
         seeds: Searches per set and method in the section on quality.
-        packages: Whether the searches go on to export and verify; else they end with the last trial.
+        packages: Whether the searches go on to refit, export and verify; else they end with the last trial.
     """
 
     trials: int = 40
@@ -48,10 +49,10 @@ class Sizes(NamedTuple):
     rows: int = 1000
     repeats: int = 3
     seeds: int = 5
-    packages: bool = True
+    packages: bool = False
 
 
-QUICK = Sizes(trials=6, encoded=30, rows=80, repeats=1, seeds=1, packages=False)
+QUICK = Sizes(trials=6, encoded=30, rows=80, repeats=1, seeds=1)
 
 
 def frozen() -> str:
@@ -62,7 +63,7 @@ def frozen() -> str:
 
 
 def searching(place: Place, name: str, trials: int, search: str = "", **keys: str) -> str:
-    """The recipe of a search on stored features of four texts, and of numbers: the default configurations and probes."""
+    """The recipe of a search on stored features of four texts and numbers: default configurations and probes."""
     probes = "rungs: {scratch: false, adapt: false}"
     said = f"{{trials: {trials}, baselines: false, ensemble: false, {probes}{search}}}"
     return place.recipe(name, **{"model": f"{{encoders: {{text: {frozen()}}}}}", "search": said, **keys})
@@ -307,10 +308,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), help="by default those of each section")
     parser.add_argument("--rows", type=int, help="most training rows; by default all")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--whole", action="store_true", help="searches go on to refit, export and verify")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
     options = parser.parse_args()
     quiet()
-    sizes = QUICK if options.quick else Sizes()
+    sizes = (QUICK if options.quick else Sizes())._replace(packages=options.whole)
     place = Place(options.data, options.out.absolute(), options.rows or (QUICK.rows if options.quick else None))
     place.out.mkdir(parents=True, exist_ok=True)
     for section in options.only:
