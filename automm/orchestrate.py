@@ -25,7 +25,7 @@ from automm.search.study import IDENTITY, Study
 from automm.train.bench import Bench
 from automm.train.ranks import Ranks, joined
 from automm.train.report import TrialReport
-from automm.trials import baselines, search, search_with_baselines
+from automm.trials import baselines, log_trial, search, search_with_baselines
 
 
 def fit(path: Path, options: FitOptions) -> dict[str, Any]:
@@ -157,9 +157,12 @@ def _study(run: Run) -> Study:
         run.plan, run.plugins.registry, run.folder, storage, named, warn=run.warn, stopping=run.stopping,
         sizes=search.rungs if search else None, dear=run.dear,
     )  # fmt: skip
+    logged = run.log.names("trial") if run.log else set()
     for name in study.names():
         report = run.log.report(name) if run.log else None
         run.reports.append(report or TrialReport(name, "failed", {}, error="its report is lost").json())
+        if name not in logged:  # a kill came between the study and the log
+            log_trial(run, run.reports[-1])
     return study
 
 

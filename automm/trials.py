@@ -223,10 +223,15 @@ def _tell(run: Run, study: Study | None, report: dict[str, Any], beside: bool = 
     run.reports.append(report)
     for kind, name in set(_failing(run)) - set(before):
         run.warn(f"{kind} {name!r} is left out from here: {report['error']}")
+    log_trial(run, report)
+    run.plugins.call("automm_trial_finished", run.warn, report=report)
+
+
+def log_trial(run: Run, report: Mapping[str, Any]) -> None:
+    """Notes the last of the trials that ended."""
     leads = best_of(run.reports, run) is report
     facts = {key: report.get(key) for key in LOGGED}
     run.event("trial", metric=run.plan.metric, best=leads, what=described(report["resolved"]), **facts)
-    run.plugins.call("automm_trial_finished", run.warn, report=report)
 
 
 def baselines(run: Run) -> None:

@@ -162,6 +162,15 @@ class RunFolder:
             file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
         self._listener(entry)
 
+    def names(self, event: str) -> set[str]:
+        """The names in all events of a kind."""
+        found = set()
+        for line in self._log.read_text("utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                found |= {entry["name"]} if entry["event"] == event else set()
+        return found
+
     def report(self, name: str) -> dict[str, Any] | None:
         """The report of a trial that ended, None otherwise."""
         return read_report(trial_folder(self.path, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import secrets
 import time
@@ -113,19 +114,42 @@ class App:
         # The port answers at once (live); readiness follows when the models are loaded. A worker that takes another
         # one's place leaves the port to those that can answer until then.
         watch = asyncio.create_task(self._watch())
+        told = asyncio.create_task(self._tell_others(self.settings.tells)) if self.settings.tells is not None else None
         try:
             if self.settings.replaces:
-                loaded = asyncio.create_task(self.models.loaded.wait())
+                loaded = asyncio.create_task(self._all_loaded())
                 await asyncio.wait({loaded, watch}, return_when=asyncio.FIRST_COMPLETED)
+                if self.failed is None:
+                    await loaded
                 loaded.cancel()
             yield
         finally:
             watch.cancel()
+            if told is not None:
+                told.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
             if self.capture is not None:
                 await asyncio.to_thread(self.capture.close)
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _all_loaded(self) -> None:
+        """Until the models are loaded, and the first worker's, too: it answers already then, with 503."""
+        await self.models.loaded.wait()
+        if self.settings.told is None:
+            return
+        loop, first = asyncio.get_running_loop(), asyncio.Event()
+        # The byte stays in the pipe for the next worker; a first one that has ended closes the pipe.
+        loop.add_reader(self.settings.told, first.set)
+        try:
+            await first.wait()
+        finally:
+            loop.remove_reader(self.settings.told)
+
+    async def _tell_others(self, pipe: int) -> None:
+        """Says that the first worker's models are loaded."""
+        await self.models.loaded.wait()
+        os.write(pipe, b"\0")
 
     async def _watch(self) -> None:
         try:

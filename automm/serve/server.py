@@ -155,9 +155,14 @@ class _Supervisor:
         """Until all workers have ended after a signal, or none can start."""
         previous = {sig: signal.signal(sig, self._pass_on) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:
-            for number in range(self._settings.workers):
-                # The first answers that it lives while it loads; where it is ready, the others must be, too.
-                self._start(replace(self._settings, replaces=number > 0))
+            # The first answers that it lives while it loads. The others take no request before it can answer, too: else
+            # one would say that the server is ready, and the first would get the requests.
+            told, tells = os.pipe()
+            self._start(replace(self._settings, tells=tells))
+            os.close(tells)  # now it closes with the first worker
+            self._settings = replace(self._settings, replaces=True, told=told)
+            for _ in range(1, self._settings.workers):
+                self._start(self._settings)
             while self._started:
                 self._ended(*os.wait())
         finally:
@@ -197,7 +202,7 @@ class _Supervisor:
             print(f"worker {child} ended with {code}; another one is started", file=sys.stderr, flush=True)
             time.sleep(PAUSE if soon else 0)
             if not self._stopping:
-                self._start(replace(self._settings, replaces=True))
+                self._start(self._settings)
 
     def _pass_on(self, sig: int, frame: FrameType | None) -> None:
         del frame

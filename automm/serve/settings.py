@@ -67,6 +67,8 @@ class Settings:
         plugins: Local plugin files.
         replaces: Whether this worker comes beside the first or in place of one that ended: it takes no request before
             it can answer it.
+        tells: The end of a pipe into which the first worker writes when it is ready.
+        told: The other end, for the others.
     """
 
     sources: dict[str, Path]
@@ -87,3 +89,5 @@ class Settings:
     plugins: tuple[Path, ...] = ()
     log_level: str = "info"
     replaces: bool = False
+    tells: int | None = None
+    told: int | None = None

@@ -117,11 +117,17 @@ def test_same_command_again_repeats_nothing(fitted):
 
 
 def test_larger_budget_goes_on(fitted):
+    """Also with a trial that a kill kept out of the log: it is noted again."""
     folder, _ = fitted
+    log = folder / "run" / "events.jsonl"
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if '"trial"' not in line or '"name": "1"' not in line), "utf-8")
+    assert [event["name"] for event in events(folder / "run", "trial")] == ["0", "2"]
     recipe = write_recipe(folder, "search: {trials: 4}\nmetric: roc_auc\n")
     done = run("fit", recipe, "--out", "run", cwd=folder)
     assert done.code == 0, done.err
-    assert [event["name"] for event in events(folder / "run", "trial")] == ["0", "1", "2", "3"]
+    assert [event["name"] for event in events(folder / "run", "trial")] == ["0", "2", "1", "3"]
+    assert events(folder / "run", "trial")[2]["value"] is not None
 
 
 def test_same_seed_gives_identical_numbers(project):

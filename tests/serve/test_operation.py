@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import shutil
 import socket
 import threading
@@ -127,6 +128,37 @@ def test_a_worker_in_place_of_another_takes_no_request_before_it_can_answer(pack
         async with app._router.lifespan_context(app):  # the port is opened after this
             assert app.models.ready == (graph is None)
             assert (app.failed is None) == (graph is None)
+
+    asyncio.run(asyncio.wait_for(check(), 60))
+
+
+@pytest.mark.parametrize("first", ["loads", "ends"])
+def test_the_other_workers_wait_for_the_first(package, first):
+    """Or one would be asked whether the server is ready, and the first, which still loads, for predictions."""
+
+    async def check():
+        told, tells = os.pipe()
+        one = App(Settings(sources={"weather": package}, threads=1, poll=0, tells=tells))
+        other = App(Settings(sources={"weather": package}, threads=1, poll=0, replaces=True, told=told))
+        opened = asyncio.Event()
+
+        async def work():
+            async with other._router.lifespan_context(other):  # the port is opened after this
+                opened.set()
+
+        working = asyncio.create_task(work())
+        await other.models.loaded.wait()
+        await asyncio.sleep(0.3)
+        assert not opened.is_set()
+        if first == "ends":
+            os.close(tells)
+            await working
+        else:
+            async with one._router.lifespan_context(one):
+                await working
+                assert one.models.ready
+            os.close(tells)
+        os.close(told)
 
     asyncio.run(asyncio.wait_for(check(), 60))
 
