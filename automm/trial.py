@@ -173,7 +173,8 @@ def side_by_side(run: Run, asked: Sequence[Asked], deadline: float | None) -> li
         start = run.ranks.rank % len(asked)
         for one in (*asked[start:], *asked[:start]):
             if one.name not in reports and _claimed(run, one.name):
-                own.append(train(run, one, Beside(ended, run.plan), deadline, alone=True))
+                pruner = None if "learner" in one.resolved else Beside(ended, run.plan)
+                own.append(train(run, one, pruner, deadline, alone=True))
         return own
 
     run.ranks.first(clear)

@@ -31,8 +31,8 @@ MEMORY = 4 * 2**30
 
 
 def is_frozen(cls: type[Encoder], config: Any) -> bool:
-    """Whether an encoder reads a checkpoint that is never trained."""
-    return cls.extracts(config) and cls.pretrained(config)
+    """Whether an encoder reads a checkpoint of which nothing is trained but what is fresh."""
+    return bool(config.adapt == "none" and cls.extracts(config) and cls.pretrained(config))
 
 
 def is_only_frozen(encoder: Encoder) -> bool:
@@ -55,10 +55,12 @@ def make_encoder(choice: Mapping[str, Any], processor: Processor, registry: Regi
     return encoder
 
 
-def _frozen(encoder: Encoder) -> Iterator[tuple[str, Tensor]]:
+def frozen(encoder: Encoder) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of everything that the checkpoint gave."""
     fresh = {id(tensor) for module in encoder.fresh() for tensor in (*module.parameters(), *module.buffers())}
-    for name, tensor in chain(encoder.named_parameters(), encoder.named_buffers()):
+    # Tied weights are in a state under each of their names.
+    named = encoder.named_parameters(remove_duplicate=False), encoder.named_buffers(remove_duplicate=False)
+    for name, tensor in chain(*named):
         if id(tensor) not in fresh:
             yield name, tensor
 
@@ -69,14 +71,14 @@ def frozen_names(encoders: Mapping[str, Encoder]) -> frozenset[str]:
         f"encoders.{slug}.{name}"
         for slug, encoder in encoders.items()
         if is_frozen(type(encoder), encoder.config)
-        for name, _ in _frozen(encoder)
+        for name, _ in frozen(encoder)
     )
 
 
 def fingerprint(encoder: Encoder) -> str:
     """Digest of an encoder's weights, without those that are trained on top of it."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(_frozen(encoder)):
+    for name, tensor in sorted(frozen(encoder)):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -120,7 +122,10 @@ class Checkpoints:
         while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > MEMORY:
             del self._kept[next(iter(self._kept))]
         shared: list[Any] = [processor] if own else [processor, *kept.parameters(), *kept.buffers()]
-        return copy.deepcopy(kept, {id(item): item for item in shared})
+        try:
+            return copy.deepcopy(kept, {id(item): item for item in shared})
+        except Exception:  # it holds what cannot be copied: an open file, a session
+            return make_encoder(choice, processor, self._registry)
 
     def fingerprint(self, encoder: Encoder, choice: Mapping[str, Any], processor: Processor) -> str:
         """The digest of a frozen encoder's weights.
@@ -142,6 +147,11 @@ class Checkpoints:
                 )
             self._prints[key] = found
         return self._prints[key]
+
+    def digests(self, resolved: Mapping[str, Any], processors: Mapping[str, Processor]) -> dict[str, str]:
+        """Input slug → digest of the frozen checkpoint that reads it, of those that were loaded."""
+        keys = {slug: self._key(choice, processors[slug]) for slug, choice in resolved["encoders"].items()}
+        return {slug: self._prints[key] for slug, key in keys.items() if key in self._prints}
 
     def _key(self, choice: Mapping[str, Any], processor: Processor) -> str:
         if processor not in self._states:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,12 +13,13 @@ import torch
 from automm.core.kinds import Task
 from automm.core.processor import Processor
 from automm.data.arrays import ArrayStore
+from automm.errors import DataError
 from automm.model.assemble import AnswerModel, EnsembleModel
 from automm.model.learned import restore
 from automm.model.lora import merge_adapters
 from automm.plan.model import PlannedInput
 from automm.plan.prepare import Part
-from automm.report.folder import trial_folder
+from automm.report.folder import read_report, trial_folder
 from automm.run import Member, Run
 from automm.search.difference import Answered
 from automm.train.bench import View
@@ -62,6 +63,7 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
         weights = load_weights(folder / (AGAIN if (folder / AGAIN).exists() else "weights.safetensors"))
         own = partial(run.bench.checkpoints.encoder, own=True)
         model = restore(member.resolved, processors, run.prepared.task, run.plugins.registry, weights, own)
+        _check_checkpoints(run, member, processors)
         merge_adapters(model)
         models.append(AnswerModel(model, run.prepared.task))
         names.append(outer)
@@ -69,6 +71,22 @@ def assemble(run: Run, members: Sequence[Member]) -> Assembled:
         return Assembled(models[0].eval(), choices)
     ensemble = EnsembleModel(models, [member.weight for member in members], names, run.prepared.task)
     return Assembled(ensemble.eval(), choices)
+
+
+def _check_checkpoints(run: Run, member: Member, processors: Mapping[str, Processor]) -> None:
+    """Refuses a model whose frozen part is not the one that it was trained with: another job's, of a shared study.
+
+    Raises:
+        DataError: Naming trial and input.
+    """
+    report = read_report(trial_folder(run.folder, member.name)) or {}
+    here = run.bench.checkpoints.digests(member.resolved, processors)
+    for slug, digest in report.get("checkpoints", {}).items():
+        if here.get(slug, digest) != digest:
+            raise DataError(
+                f"trial {member.name} was trained with another checkpoint for the input {slug!r} than the one that the "
+                "recipe names here: jobs that share a study must read the same one"
+            )
 
 
 def _free(slug: str, taken: set[str]) -> str:

@@ -165,7 +165,7 @@ class RunFolder:
     def names(self, event: str) -> set[str]:
         """The names in all events of a kind."""
         found = set()
-        for line in self._log.read_text("utf-8").splitlines():
+        for line in self._log.read_text("utf-8").split("\n"):
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 found |= {entry["name"]} if entry["event"] == event else set()

@@ -44,6 +44,7 @@ class Beside:
     def __init__(self, trials: Sequence[Sequence[Any]], plan: Plan) -> None:
         import optuna
 
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._objectives = plan.objectives
         study = optuna.create_study(direction="maximize" if plan.maximize else "minimize", pruner=pruner())
         for value, steps in trials:

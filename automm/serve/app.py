@@ -114,7 +114,9 @@ class App:
         # The port answers at once (live); readiness follows when the models are loaded. A worker that takes another
         # one's place leaves the port to those that can answer until then.
         watch = asyncio.create_task(self._watch())
-        told = asyncio.create_task(self._tell_others(self.settings.tells)) if self.settings.tells is not None else None
+        telling = (
+            asyncio.create_task(self._tell_others(self.settings.tells)) if self.settings.tells is not None else None
+        )
         try:
             if self.settings.replaces:
                 loaded = asyncio.create_task(self._all_loaded())
@@ -125,8 +127,8 @@ class App:
             yield
         finally:
             watch.cancel()
-            if told is not None:
-                told.cancel()
+            if telling is not None:
+                telling.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
             if self.capture is not None:

@@ -162,7 +162,8 @@ class _Supervisor:
             os.close(tells)  # now it closes with the first worker
             self._settings = replace(self._settings, replaces=True, told=told)
             for _ in range(1, self._settings.workers):
-                self._start(self._settings)
+                if not self._stopping:
+                    self._start(self._settings)
             while self._started:
                 self._ended(*os.wait())
         finally:

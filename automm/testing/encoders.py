@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from automm.api import nn, torch
 from automm.core.features import Features
+from automm.model.frozen import frozen, is_frozen
 from automm.testing import modules
 from automm.testing.subject import ROWS, Subject, take, without
 
@@ -109,6 +110,21 @@ def same_cell_gives_same_features(subject: Subject) -> None:
             modules.same_features(Features(fresh.tokens.nan_to_num(), fresh.mask), _known(stored), rule)
             completed = module.complete(Features(*stored))
         modules.same_features(completed, module(arrays), "complete(extract(arrays)) must be forward(arrays)")
+
+
+def frozen_weights_come_from_the_checkpoint(subject: Subject) -> None:
+    """Under `adapt: none` all weights of a checkpoint's encoder but the fresh ones are read from it."""
+    config = subject.config.model_copy(update={"adapt": "none"})
+    if not is_frozen(subject.cls, config):
+        return
+
+    def weights(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        return dict(frozen(subject.cls(config, subject.processor)))
+
+    one, other = weights(0), weights(1)
+    drawn = [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
+    assert not drawn, f"weights that the checkpoint does not have belong into fresh(), they are new: {drawn[:5]}"
 
 
 def _known(features: Features) -> Features:
@@ -223,6 +239,7 @@ CHECKS = (
     leaves_inputs_alone,
     eval_is_deterministic,
     same_cell_gives_same_features,
+    frozen_weights_come_from_the_checkpoint,
     copies_and_reloads,
     minds_its_own_business,
     search_space_works,

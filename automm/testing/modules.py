@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import random
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -148,10 +149,17 @@ def two_ranks(make: Callable[[], nn.Module], loss: Callable[[Any, range], Tensor
 @contextlib.contextmanager
 def well_behaved(what: str) -> Iterator[None]:
     """Asserts that component code prints nothing and leaves the global random states alone."""
+    python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(UNUSUAL)
-        with watched() as seen:
-            yield
+        random.seed(UNUSUAL)
+        np.random.seed(UNUSUAL % 2**32)
+        try:
+            with watched() as seen:
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)
     assert not seen.complaints, f"{what}: {'; '.join(seen.complaints)}"
 
 

@@ -25,7 +25,7 @@ from automm.data.batches import sampling_weights
 from automm.data.ledger import Ledger
 from automm.data.split import strata
 from automm.errors import DataError, TooDearError
-from automm.model.frozen import Checkpoints, is_frozen
+from automm.model.frozen import Checkpoints
 from automm.plan.model import Plan, PlannedInput, context_of
 from automm.plan.prepare import Part
 from automm.plugin.blame import blamed
@@ -240,7 +240,7 @@ class Bench:
         cls: type[Encoder] = self.registry.get("encoder", choice["name"])
         config = cls.Config.model_validate(choice["config"])
         with blamed(self.registry, cls, "extracts"):
-            if not is_frozen(cls, config):
+            if not (cls.extracts(config) and cls.pretrained(config)):
                 return store
         fields = {name: value for name, value in choice["config"].items() if name not in cls.completing}
         content = [store.folder.name, choice["name"], fields]
@@ -274,7 +274,7 @@ class Bench:
         processor = self.processor(slug, choice)
         # The trial's random numbers must not depend on whether the features were there already.
         with torch.random.fork_rng(devices=[]):
-            encoder = self.checkpoints.encoder(choice, processor)
+            encoder = self.checkpoints.encoder(choice, processor, own=True)  # it goes to the device
         weights = self.checkpoints.fingerprint(encoder, choice, processor)
         how = [EXTRACTED, choice["name"], fields, weights, device().type]
         extraction = Extraction(encoder, store, device(), self.registry)

@@ -9,10 +9,12 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from automm.errors import TooDearError
+from automm.errors import StorageError, TooDearError
 from automm.train.ranks import Ranks
-from automm.train.standing import Standings
+from automm.train.standing import Standing, Standings
 
+MODEL = "module.model."
+"""Before the names of the model's weights, where a trial stands."""
 AGREE_EVERY = 16
 """Steps between agreements on stopping within an epoch, when there are several ranks."""
 PATIENCE = 2.0
@@ -33,7 +35,8 @@ class Watch(L.Callback):
         ranks: The processes of the job.
         least: Epochs that must be possible before the deadline: less is not worth its time.
         frozen: Names of weights that are never trained, and not kept.
-        standings: Where it writes now and then how far it is, and finds what an earlier attempt left.
+        standings: Where it writes now and then how far it is.
+        standing: What an earlier attempt left there.
         on_past: Called on rank 0 with epoch and value of what that attempt measured.
     """
 
@@ -50,11 +53,12 @@ class Watch(L.Callback):
         least: int = 0,
         frozen: frozenset[str] = frozenset(),
         standings: Standings | None = None,
+        standing: Standing | None = None,
         on_past: Callable[[int, float], None] = lambda *_: None,
     ) -> None:
         self._standings, self._on_past = standings, on_past
         self.earlier = 0.0  # seconds of earlier attempts
-        self._standing = standings.read() if standings else None
+        self._standing = standing
         self.offset: int = self._standing.facts["epoch"] if self._standing else 0
         self._frozen = frozen
         self._measure, self._metric, self._sign = measure, metric, 1.0 if maximize else -1.0
@@ -88,6 +92,7 @@ class Watch(L.Callback):
         self.best, self.best_epoch, self.history = facts["best"], facts["best_epoch"], facts["history"]
         self.best_weights, self.best_answers = self._standing.part("best"), self._standing.part("answers")
         self._first, self.earlier = facts["first"], facts["seconds"]
+        module.time_used = self._time_used()
         for entry in self.history if self._ranks.main else ():
             if entry.get(self._metric) is not None:
                 self._on_past(entry["epoch"] - (self._first or 0), entry[self._metric])
@@ -100,6 +105,7 @@ class Watch(L.Callback):
         if trainer.should_stop or last or self._standings is None or not self._standings.due():
             return
         tensors, facts = module.standing()
+        tensors = {key: tensor for key, tensor in tensors.items() if key.removeprefix(MODEL) not in self._frozen}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         tensors |= {f"answers.{name}": tensor for name, tensor in self.best_answers.items()}
         own = {
@@ -108,7 +114,10 @@ class Watch(L.Callback):
             "first": self._first,
         }
         found = {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
-        self._standings.write(tensors, {**facts, **own, **found})
+        try:
+            self._standings.write(tensors, {**facts, **own, **found})
+        except StorageError:  # what the trial ends with may still find room
+            self._standings = None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Ends the epoch when the time is up."""
@@ -169,7 +178,7 @@ class Watch(L.Callback):
     def _too_dear(self, trainer: L.Trainer, index: int) -> str | None:
         """Says so when the first steps tell that too few epochs are possible."""
         now = time.monotonic()
-        if self._deadline is None or trainer.current_epoch or now - self._began < PATIENCE:
+        if self._deadline is None or self._epoch(trainer) or now - self._began < PATIENCE:
             return None
         epoch = (now - self._began) / (index + 1) * float(trainer.num_training_batches)
         if self._began + self._least * epoch <= self._deadline:
@@ -181,8 +190,8 @@ class Watch(L.Callback):
         """Share of the trial's time that is used; 0 without a deadline."""
         if self._deadline is None:
             return 0.0
-        now = time.monotonic()
-        return min(1.0, (now - self._began) / max(self._deadline - self._began, 1e-6))
+        began = self._began - self.earlier
+        return min(1.0, (time.monotonic() - began) / max(self._deadline - began, 1e-6))
 
     def _out_of_time(self, more: float = 0.0) -> str | None:
         if self._stopping():

@@ -71,6 +71,7 @@ def run_learner(
             )
             report.metrics, report.value = done["metrics"], done["metrics"].get(bench.metric)
             report.parameters = report.trained = done["parameters"]
+            report.checkpoints = done["checkpoints"]
             report.latency_ms, report.size_mb = done["cost"]
             report.settled, report.epochs, report.best_epoch = done["settled"], 1, 0
         except Exception as problem:
@@ -197,6 +198,7 @@ def _fit(
         "metrics": measure(bench.task, answers, target),
         "parameters": sum(tensor.numel() for tensor in weights.values()),
         "cost": list(cost_of(model, bench, view)),
+        "checkpoints": bench.checkpoints.digests(resolved, views["train"].processors),
         "settled": settled,
     }
 

@@ -26,6 +26,7 @@ class TrialReport:
         asked: The configuration that was asked for, where it was trained with smaller batches after a lack of memory.
         latency_ms: CPU time of one row, from cells to answers, in milliseconds; None unless it completed.
         size_mb: Weights and processors' states in 10⁶ bytes; None unless it completed.
+        checkpoints: Input slug → digest of the frozen checkpoint that reads it, which is no part of the trial's files.
         settled: What validation settled for a learner on fixed descriptors (number of trees, say).
         history: One entry per epoch: loss and metrics.
     """
@@ -46,6 +47,7 @@ class TrialReport:
     asked: dict[str, Any] = field(default_factory=dict)
     latency_ms: float | None = None
     size_mb: float | None = None
+    checkpoints: dict[str, str] = field(default_factory=dict)
     settled: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 

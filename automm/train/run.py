@@ -133,6 +133,7 @@ def run_trial(
         L.seed_everything(resolved["seed"], verbose=False)
         module, train, valid = _prepare(resolved, bench, start)
         report.parameters = sum(p.numel() for p in module.model.parameters())
+        report.checkpoints = bench.checkpoints.digests(resolved, bench.view("train", resolved).processors)
         report.trained = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     except Exception as problem:
         error = problem
@@ -151,9 +152,10 @@ def run_trial(
             watch = Watch(
                 on_valid, bench.metric, metrics[bench.metric].maximize, resolved["train"]["patience"],
                 on_epoch, deadline, stopping, ranks, min(least, resolved["train"]["epochs"]),
-                frozen_names(cast(Mapping[str, Encoder], model.encoders)), standings, on_past,
+                frozen_names(cast(Mapping[str, Encoder], model.encoders)), standings,
+                standings.read(module.state_dict()), on_past,
             )  # fmt: skip
-            with model.frozen_aside():
+            with model.frozen_aside(device()):
                 train.epoch = watch.offset
                 _fit(module, train, resolved["train"], [watch, *(callbacks or [])], logger, ranks, watch.offset)
         except Exception as problem:

@@ -56,17 +56,27 @@ class Standings:
         self._path, self._ranks = folder / FILE, ranks
         self._about = {"version": VERSION, "world": ranks.world, "resolved": json.loads(json.dumps(resolved))}
         self._last = time.monotonic()
+        self._own = False  # whether the file is of this configuration
 
-    def read(self) -> Standing | None:
-        """What an earlier attempt left, the same on every rank; None if it left nothing that can be used."""
+    def read(self, module: Mapping[str, Tensor]) -> Standing | None:
+        """What an earlier attempt left, the same on every rank; None if it left nothing that can be used.
+
+        Args:
+            module: The state that the module has now: what an earlier version of a plugin left may not fit it.
+        """
         found = None
         try:
             facts = json.loads(load_facts(self._path)[FACTS])
             if facts.pop("about") == self._about:
                 found = Standing(load_weights(self._path), facts)
+                shapes = {name: tensor.shape for name, tensor in found.part("module").items()}
+                if any(name not in module or module[name].shape != shape for name, shape in shapes.items()):
+                    found = None
         except Exception:  # absent, or damaged: the trial begins anew
             found = None
-        return found if all(self._ranks.gather(found is not None)) else None
+        epochs = self._ranks.gather(found and found.facts["epoch"])  # on a shared disk one may still see an older file
+        self._own = found is not None and len(set(epochs)) == 1
+        return found if self._own else None
 
     def due(self) -> bool:
         """Whether it is time to write; the same on every rank."""
@@ -81,15 +91,15 @@ class Standings:
         states = self._ranks.gather(_random_numbers())
         content = {FACTS: json.dumps({**facts, "about": self._about, "random": states})}
         self._ranks.first(lambda: save_weights(tensors, self._path, content))
-        self._last = time.monotonic()
+        self._last, self._own = time.monotonic(), True
 
     def go_on(self, standing: Standing) -> None:
         """Has this rank's random numbers go on where they were."""
         _set_random_numbers(standing.facts["random"][self._ranks.rank])
 
     def clear(self) -> None:
-        """The trial has ended."""
-        if self._ranks.main:
+        """The trial has ended. What it left with another batch size stays: it may be tried with that again."""
+        if self._own:
             with storage_errors(self._path):
                 self._path.unlink(missing_ok=True)
 

@@ -59,4 +59,6 @@ def drop_unused(model: nn.Module, features: torch.Tensor) -> None:
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) in unused:
                 delattr(module, name)
-                module.register_buffer(name, parameter.detach())
+                module.register_buffer(
+                    name, torch.zeros_like(parameter)
+                )  # where it is not in the checkpoint, it is random

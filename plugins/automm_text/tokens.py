@@ -66,7 +66,7 @@ class Tokens(Processor):
 
     def __init__(self, config: Any, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
-        if "tokenizer" not in self.state:
+        if not isinstance(self.state.get("tokenizer"), str):
             raise PluginError("text.tokens needs the state 'tokenizer': the text of a tokenizer.json")
         self._tokenizer = tokenizer(self.state["tokenizer"], None if config.long == "head_tail" else config.max_length)
         self._room = config.max_length - self._tokenizer.num_special_tokens_to_add(is_pair=False)

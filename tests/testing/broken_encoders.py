@@ -321,6 +321,19 @@ class NoisyEncoder(SoundEncoder):
         return tokens + torch.randn(tokens.shape)
 
 
+@breaks("frozen_weights_come_from_the_checkpoint", "weights that the checkpoint does not have belong into fresh()")
+class UnlistedHeadEncoder(SoundEncoder):
+    """Says that it is a checkpoint, and draws weights of its own."""
+
+    @classmethod
+    def pretrained(cls, config):
+        return True
+
+    @classmethod
+    def extracts(cls, config):
+        return config.adapt == "none"
+
+
 @breaks("copies_and_reloads", "a new instance with this state_dict must give the same numbers")
 class SecretEncoder(SoundEncoder):
     """Keeps random numbers outside its state."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_checkpoints import tiny_bert
 
 from automm.data.ledger import Ledger
+from automm.errors import DataError
 from automm.plan.build import build_plan
 from automm.plan.prepare import prepare
 from automm.recipe.parse import load_with_plugins
+from automm.report.folder import trial_folder, write_json
+from automm.run import Member
 from automm.search.space import first_trials
 from automm.train.bench import Bench
 from automm.train.ranks import Ranks
@@ -21,6 +25,7 @@ torch = pytest.importorskip("torch")
 
 from automm.model.assemble import AnswerModel  # noqa: E402
 from automm.model.learned import restore  # noqa: E402
+from automm.package import assembled  # noqa: E402
 from automm.train.learn import run_learner  # noqa: E402
 from automm.train.run import evaluation_batches, run_trial  # noqa: E402
 from automm.train.weights import load_weights  # noqa: E402
@@ -129,6 +134,24 @@ def test_another_checkpoint_in_the_same_run_is_refused(desk, tmp_path):
     assert "its checkpoint has changed since the run began" in report.error
     other = desk("another")
     assert run_trial("0", trials(other)[0], other, tmp_path / "1")[0].state == "complete"
+
+
+def test_model_of_another_checkpoint_is_not_assembled(desk, tmp_path):
+    """Jobs that share a study bring each other's trials; the frozen part is read from the own checkpoint."""
+    bench = desk()
+    network, linear = trials(bench)
+    run, processors = SimpleNamespace(folder=tmp_path, bench=bench), bench.view("train", network).processors
+    for name, resolved, train in (("0", network, run_trial), ("1", linear, run_learner)):
+        folder = trial_folder(tmp_path, name)
+        report = train(name, resolved, bench, folder)
+        report = report[0] if isinstance(report, tuple) else report
+        assert len(set(report.checkpoints.values())) == 1
+        assert report.checkpoints.keys() == {"title", "body"}
+        write_json(folder / "report.json", report.json())
+        assembled._check_checkpoints(run, Member(name, 1.0, resolved), processors)
+        write_json(folder / "report.json", {**report.json(), "checkpoints": {"body": "0" * 32}})
+        with pytest.raises(DataError, match=f"trial {name} was trained with another checkpoint for the input 'body'"):
+            assembled._check_checkpoints(run, Member(name, 1.0, resolved), processors)
 
 
 def test_package_holds_equal_weights_once(desk, tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
+
+from automm.errors import StorageError
 
 torch = pytest.importorskip("torch")
 
@@ -89,6 +92,43 @@ def test_what_does_not_fit_is_not_read(killed, harm):
     assert report.state == "complete"
     assert trained == [*range(8)]
     assert not past
+
+
+def test_what_another_batch_size_left_stays_for_it(killed):
+    """After a lack of memory a trial is tried with half the batch: a restart asks for the whole one first."""
+    bench, resolved, folder = killed
+    other = {**resolved, "train": {**resolved["train"], "batch_size": 64, "epochs": 1}}
+    report, trained, _ = again(bench, other, folder)
+    assert (report.state, trained) == ("complete", [0])
+    _, trained, past = again(bench, resolved, folder)
+    assert trained == [*range(KILLED, 8)]
+    assert len(past) == KILLED
+
+
+def test_time_that_is_used_stays_used(killed, monkeypatch):
+    from automm.train.callbacks import Watch
+
+    bench, resolved, folder = killed
+    seen, measure = [], Watch._time_used
+    monkeypatch.setattr(Watch, "_time_used", lambda watch: seen.append(measure(watch)) or seen[-1])
+    facts = json.loads(standing.load_facts(folder / standing.FILE)[standing.FACTS])
+    run_trial("0", resolved, bench, folder, deadline=time.monotonic() + 1000 * facts["seconds"])
+    assert seen[0] > 0.0009
+    assert seen == sorted(seen)
+
+
+def test_a_full_disk_only_keeps_it_from_being_written(make_bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(standing, "EVERY", 0.0)
+    bench, (resolved, *_) = make_bench(NETWORK)
+    tried = []
+
+    def full(*_):
+        tried.append(1)
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(standing, "save_weights", full)
+    report, _ = run_trial("0", resolved, bench, tmp_path / "0")
+    assert (report.state, report.epochs, len(tried)) == ("complete", 8, 1)
 
 
 def test_short_trials_write_nothing(make_bench, tmp_path):
