@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS = {"train": 400, "test": 200}
+ROWS = {"train": 1200, "test": 200}
 WRONG = {"train": 0.3, "test": 0.0}
 
 
