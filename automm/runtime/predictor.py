@@ -17,6 +17,10 @@ Table = Mapping[str, Sequence[Any]]
 Numbers = Sequence[int] | np.ndarray
 
 
+RAGGED = 32
+"""Rows that run together where their length varies: all are padded to the longest of them."""
+
+
 @dataclass
 class Predictions:
     """Results in the order of the rows that were given.
@@ -33,6 +37,13 @@ class Predictions:
 
     def __len__(self) -> int:
         return self.count
+
+    def add(self, part: Predictions) -> None:
+        """Appends the results of further rows."""
+        for name, values in part.columns.items():
+            self.columns[name] += values
+        self.refused |= {self.count + at: reason for at, reason in part.refused.items()}
+        self.count += part.count
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -65,6 +76,8 @@ class Predictor:
         self.package = package
         self.columns = package.columns
         self._results = tuple(package.decoder.columns())
+        sizes = [size for item in package.inputs for spec in item.processor.specs().values() for size in spec.shape]
+        self._together = RAGGED if any(isinstance(size, str) for size in sizes) else None
 
     def predict(
         self,
@@ -92,10 +105,7 @@ class Predictor:
             part = self._batch(table, rows, base)
             if start == 0 and rows < batch_size:
                 return part
-            for name, values in part.columns.items():
-                whole.columns[name] += values
-            whole.refused.update({start + at: reason for at, reason in part.refused.items()})
-            whole.count += part.count
+            whole.add(part)
         return whole
 
     def _pieces(self, data: Any, allow_missing: bool, size: int) -> Iterator[tuple[int, Table, int]]:
@@ -157,6 +167,16 @@ class Predictor:
     def _batch(self, table: Table, rows: int, folder: Path | None) -> Predictions:
         if rows == 0:
             return Predictions({name: [] for name in self._results})
+        most = self._together
+        if most is None or not most < rows <= self.package.manifest.limits.rows:
+            return self._run(table, rows, folder)
+        whole = Predictions({name: [] for name in self._results})
+        for start in range(0, rows, most):
+            piece = {name: cells[start : start + most] for name, cells in table.items()}
+            whole.add(self._run(piece, min(most, rows - start), folder))
+        return whole
+
+    def _run(self, table: Table, rows: int, folder: Path | None) -> Predictions:
         answers, refused = self.package.answers(table, rows, folder)
         kept = rows - len(refused)
         found = self.package.decoder.decode(answers) if kept else {name: [] for name in self._results}

@@ -220,8 +220,5 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         return parts[0]
     whole = Predictions({name: [] for name in parts[0].columns})
     for part in parts:
-        for name, values in part.columns.items():
-            whole.columns[name] += values
-        whole.refused |= {whole.count + at: reason for at, reason in part.refused.items()}
-        whole.count += part.count
+        whole.add(part)
     return whole

@@ -188,6 +188,25 @@ def test_frames_are_predicted_piece_by_piece(predictor, monkeypatch):
         assert sizes == [256, 256, 88]
 
 
+def test_rows_of_varying_length_run_a_few_at_a_time(predictor, monkeypatch):
+    """All rows of a run are padded to the longest; the results are those of single rows, refused ones included."""
+    columns = dict(zip(COLUMNS, map(list, zip(*rows(70, 10), strict=True)), strict=True))
+    alone = [predictor.predict({name: cells[at] for name, cells in columns.items()}).rows[0] for at in range(70)]
+    sizes, real = [], type(predictor.package).run
+
+    def run(self, arrays, count):
+        sizes.append(count)
+        return real(self, arrays, count)
+
+    monkeypatch.setattr(type(predictor.package), "run", run)
+    found = predictor.predict(columns)
+    assert max(sizes) <= 32
+    assert len(sizes) == 3
+    assert found.columns["prediction"] == [row["prediction"] for row in alone]
+    expected = [row["probability_cold"] for row in alone]
+    np.testing.assert_allclose(found.columns["probability_cold"], expected, atol=1e-5)
+
+
 def test_empty_table_is_an_error(predictor, tmp_path):
     (tmp_path / "t.csv").write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(DataError, match="a header but no rows"):
