@@ -141,7 +141,10 @@ class Encoder(ModuleComponent, abstract=True):
         return list(self.children())
 
     def fresh(self) -> list[torch.nn.Module]:
-        """What is new on top of pretrained layers: trained whatever `adapt` says, at the full learning rate."""
+        """What is new on top of pretrained layers: trained whatever `adapt` says, at the full learning rate.
+
+        Under `adapt: none` all else is read from the checkpoint again, and is in no trial's file.
+        """
         return []
 
     def adopt(self, weights: dict[str, torch.Tensor], before: Processor) -> dict[str, torch.Tensor]:

@@ -18,11 +18,10 @@ BATCH = 256
 """Most rows that are encoded together, of similar length."""
 FIXED_BATCH = 64
 """The same for rows that are all alike: pictures, say."""
-TOKENS_AT_ONCE = {"cpu": 1024}
-"""Device → rows times length that are encoded together, padding included: short rows go many at a time. A processor's
-caches are small: four times as many took 1.1 times as long, eight times as many 1.4 times."""
-MOST_TOKENS = 32768
-"""The same for any other device."""
+CPU_TOKENS = 1024
+"""Rows times length that are encoded together, padding included: more do not fit a processor's caches."""
+TOKENS_AT_ONCE = 8192
+"""The same on any other device."""
 
 
 def extracted_specs(width: int) -> dict[str, ArraySpec]:
@@ -67,7 +66,7 @@ class Extraction:
         weight = np.ones(len(order)) if lengths is None else lengths[order].astype(float)
         share = np.cumsum(weight) / weight.sum()
         done = 0
-        at_once = TOKENS_AT_ONCE.get(self._device.type, MOST_TOKENS)
+        at_once = CPU_TOKENS if self._device.type == "cpu" else TOKENS_AT_ONCE
         for batch in _batches(order, None if lengths is None else lengths[order], at_once):
             tokens, mask = self._extract(batch)
             for at, row_tokens, row_mask in zip(batch.tolist(), tokens, mask, strict=True):

@@ -41,7 +41,8 @@ class Sizes(NamedTuple):
         rows: Rows of the sections that compare processes or go without the cache.
         repeats: How often both sides take turns.
         seeds: Searches per set and method in the section on quality.
-        packages: Whether the searches go on to refit, export and verify; else they end with the last trial.
+        packages: Whether the searches climb all rungs and go on to refit, export and verify; else they end with the
+            last probe.
     """
 
     trials: int = 40
@@ -62,10 +63,10 @@ def frozen() -> str:
     return f"{{name: hf_text, checkpoint: {get_model_path()}, adapt: none}}"
 
 
-def searching(place: Place, name: str, trials: int, search: str = "", **keys: str) -> str:
-    """The recipe of a search on stored features of four texts and numbers: default configurations and probes."""
-    probes = "rungs: {scratch: false, adapt: false}"
-    said = f"{{trials: {trials}, baselines: false, ensemble: false, {probes}{search}}}"
+def searching(place: Place, name: str, trials: int, search: str = "", *, whole: bool = False, **keys: str) -> str:
+    """The recipe of a search on stored features of four texts and numbers: defaults and probes, or all rungs."""
+    probes = "" if whole else ", rungs: {scratch: false, adapt: false}"
+    said = f"{{trials: {trials}, baselines: false, ensemble: false{probes}{search}}}"
     return place.recipe(name, **{"model": f"{{encoders: {{text: {frozen()}}}}}", "search": said, **keys})
 
 
@@ -156,7 +157,7 @@ def _loop(texts: list[str], batch: int = 64, most: int = 256) -> Any:
 def _cold_and_warm(place: Place, name: str, sizes: Sizes, whole: bool) -> tuple[Measured, Measured, int]:
     """A search that encodes, the same one after it, and how many entries the second one added to the cache."""
     home = place.out / f"search-{name}-{place.rows or 'all'}-{sizes.trials}{'' if whole else '-only'}"
-    recipe, kept = searching(place, name, sizes.trials), home / "cache"
+    recipe, kept = searching(place, name, sizes.trials, whole=whole), home / "cache"
     cold = fit(home / "cold", recipe, kept, whole=whole)
     before = entries(kept)
     warm = fit(home / "warm", recipe, kept, whole=whole)
@@ -308,7 +309,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), help="by default those of each section")
     parser.add_argument("--rows", type=int, help="most training rows; by default all")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--whole", action="store_true", help="searches go on to refit, export and verify")
+    parser.add_argument("--whole", action="store_true", help="all rungs, and on to refit, export and verify")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
     options = parser.parse_args()
     quiet()
